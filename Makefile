@@ -1,0 +1,44 @@
+# Everything that a fresh clone needs, with nothing but Python (and its venv module) and make on the machine.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.PHONY: install demo test lint validate faults benchmark
+
+install: $(STAMP)
+
+# The stamp is written last: an installation that was cut short is done again.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Dependency groups need pip 25.1.
+	$(BIN)/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e '.[demo]' --group test --group lint
+	touch $@
+
+demo: install
+	$(BIN)/passari-dagster demo $(ARGS)
+
+test: install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not faults' $(ARGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+faults: install
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+benchmark: install
+	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS); done
+
+# Elsewhere than in the project's folder, whose dagster.yaml asks for a database.
+validate: install
+	cd docs && PASSARI_CONFIG=../passari.toml.example ../$(BIN)/dagster definitions validate -m passari_dagster.definitions
+	$(BIN)/python -m pytest -q passari_dagster_tests/test_migrations.py -k agree
