@@ -1,0 +1,38 @@
+"""The three kinds of things that go wrong, and nothing else.
+
+A content problem is the object's fault, a permanent failure is the installation's, a transient failure is
+the world's. Every other exception is treated as transient: it is retried, and shown when retries are spent.
+"""
+
+from __future__ import annotations
+
+
+class PassariError(Exception):
+    """Base of the errors whose message is written for an administrator."""
+
+
+class SettingsError(PassariError):
+    """A setting is missing or wrong; the message names it and says what it should be."""
+
+
+class ContentProblem(PassariError):
+    """The object itself cannot be preserved as it is: it is frozen, never retried.
+
+    Arguments:
+        reason: stable text; objects are frozen and unfrozen by it, so it holds no names or numbers of the
+            single object.
+        detail: what exactly was found and where, and what to do about it.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class PermanentFailure(PassariError):
+    """Trying again cannot help until somebody changes something (a key, a permission, a setting)."""
+
+
+class TransientFailure(PassariError):
+    """A service did not answer as it should; the step is tried again later."""

@@ -1,0 +1,91 @@
+"""Locks in Redis: one holder over all processes and hosts.
+
+A lock expires when its holder is killed, and is renewed as long as the holder lives and Redis is not away for longer
+than a lock lives. It keeps two from working at once; should it fail all the same, the database's guarded transitions
+refuse what the second one records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+import redis
+import redis_lock
+from pydantic import SecretStr
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from passari_dagster.errors import TransientFailure
+
+WORKFLOW = "workflow"
+"""Held while objects are chosen and launched, or keys pruned."""
+POLL = "poll"
+"""Held while the DPS is asked for verdicts and confirmations are launched."""
+MUSEUMPLUS_SYNC = "museumplus-sync"
+"""Held while a scrape of MuseumPlus runs: the two never run at once."""
+
+
+RETRIES = 8
+"""Of one command: about ten seconds in all."""
+SLICE = 1
+"""Seconds that a waiter listens at a time: a holder that was killed tells nobody, its lock only expires."""
+
+
+def object_lock(object_id: int) -> str:
+    """Name of the lock that a run of an object holds."""
+    return f"object-{object_id}"
+
+
+class LockBusyError(TransientFailure):
+    """Somebody else held the lock all the while that we were ready to wait."""
+
+
+@contextlib.contextmanager
+def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterator[None]:
+    """Hold a lock while the block runs.
+
+    Arguments:
+        redis_url: where the locks are.
+        name: which lock.
+        expiry: seconds until a killed holder's lock is free; a living holder renews it at two thirds of that.
+        wait: seconds to wait for another holder; 0: do not wait.
+
+    Raises:
+        LockBusyError: not got within `wait`.
+        TransientFailure: Redis cannot be reached.
+    """
+    client = redis.Redis.from_url(
+        redis_url.get_secret_value(),
+        socket_connect_timeout=10,
+        health_check_interval=30,
+        # The thread that renews the lock ends at its first error: Redis may be away for a moment without one.
+        retry=Retry(ExponentialBackoff(cap=2, base=0.05), RETRIES),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+    )
+    lock = redis_lock.Lock(client, f"passari:{name}", expire=expiry, auto_renewal=True)
+    try:
+        try:
+            got = _acquire(lock, wait)
+        except redis.RedisError as error:
+            raise TransientFailure(f"cannot take the lock {name!r} in Redis: {type(error).__name__}") from error
+        if not got:
+            raise LockBusyError(f"the lock {name!r} is held by another process, waited {wait:g} s")
+        try:
+            yield
+        finally:
+            # Not to be had back: expired, or Redis is gone. What we did is guarded by the database.
+            with contextlib.suppress(redis_lock.NotAcquired, redis.RedisError):
+                lock.release()
+    finally:
+        client.close()
+
+
+def _acquire(lock: redis_lock.Lock, wait: float) -> bool:
+    deadline = time.monotonic() + wait
+    while (left := deadline - time.monotonic()) > 0:
+        if lock.acquire(timeout=min(SLICE, math.ceil(left))):
+            return True
+    return bool(lock.acquire(blocking=False))

@@ -1,0 +1,339 @@
+"""Every setting of the project, typed, from environment variables and `passari.toml`.
+
+Nothing is read at import: call `load()`. An environment variable wins over the file. Settings of Dagster's own
+instance are not here but in `dagster.yaml`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as UnreadableVariableError
+
+from passari_dagster.errors import SettingsError
+
+CONFIG_VARIABLE = "PASSARI_CONFIG"
+DEFAULT_CONFIG = Path("passari.toml")
+
+
+def _known_time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("should be a time zone name such as Europe/Helsinki") from error
+    return value
+
+
+def _postgresql_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ValueError("should be a URL such as postgresql://user:password@host/database")
+    login, _, place = rest.partition("?")[0].rpartition("@")
+    if "@" in login or not _has_good_port(f"//{place}"):
+        raise ValueError(_ESCAPE.format("postgresql://user:password@host:5432/database"))
+    # SQLAlchemy 2.1 takes a bare `postgresql://` for psycopg 3; ours is psycopg2.
+    return SecretStr(f"postgresql+psycopg2://{rest}")
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("should be a URL such as redis://host:6379/0")
+    if scheme != "unix" and (not _has_good_port(url) or "@" in urlsplit(url).path + urlsplit(url).fragment):
+        raise ValueError(_ESCAPE.format("redis://user:password@host:6379/0"))
+    return value
+
+
+def _has_good_port(url: str) -> bool:
+    """Whether the port is a number or absent; a part of a password that was not escaped is no number."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def _without_login(value: HttpUrl) -> HttpUrl:
+    if value.username or value.password:
+        raise ValueError("should be without user and password, which have keys of their own")
+    return value
+
+
+_ESCAPE = "should be a URL such as {}, with special characters in the password escaped (@ is %40, / is %2F, # is %23)"
+ServiceUrl = Annotated[HttpUrl, AfterValidator(_without_login)]
+
+
+class Section(BaseModel):
+    """A part of the settings; unknown keys are refused, so that a slip of the pen is seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MuseumPlusSettings(Section):
+    """The museum's catalogue (zetcom ria-ws)."""
+
+    url: ServiceUrl = Field(description="base URL, ending with /ria-ws/application")
+    username: str
+    password: SecretStr
+    max_connections: PositiveInt = Field(3, description="connections at once, per process")
+    timeout: float = Field(600.0, gt=0, description="seconds to connect, and between two reads")
+    retries: int = Field(5, ge=0, description="further attempts after a connection error or a 5xx answer")
+    retry_wait: float = Field(1.0, gt=0, description="seconds before the first retry; doubles each time")
+    page_size: PositiveInt = Field(500, description="items in a page of a search")
+    lido_report_id: PositiveInt = Field(45005, description="export template that makes the LIDO document")
+    object_preservation_field_name: str = Field("", description="field that holds the preservation log; empty: none")
+    object_preservation_field_type: Literal["dataField"] = "dataField"
+    add_log_entries: bool = Field(True, description="write each verdict to the preservation log field")
+    session_file: Path | None = Field(None, description="where processes of this host share the session key")
+    max_attachment_bytes: PositiveInt = Field(500 * 10**9, description="largest attachment downloaded")
+
+    @property
+    def log_field(self) -> str | None:
+        """Name of the preservation log field, or None where there is none."""
+        return self.object_preservation_field_name or None
+
+
+class SftpSettings(Section):
+    """The DPS over SFTP: where packages are sent."""
+
+    host: str
+    port: int = Field(22, gt=0, lt=65536)
+    username: str
+    private_key: Path = Field(description="file with the private key (RSA, ECDSA or Ed25519)")
+    known_hosts: Path = Field(description="file with the DPS's host keys, as OpenSSH writes it")
+    home: str = Field("", description="directory that holds transfer/, accepted/, rejected/; empty: the login's home")
+    timeout: float = Field(60.0, gt=0, description="seconds to connect, and for one request")
+    keepalive: float = Field(30.0, gt=0, description="seconds between keep-alive messages")
+
+
+class RestSettings(Section):
+    """The DPS over REST: verdicts and ingest reports."""
+
+    url: ServiceUrl = Field(description="address of the service, such as https://pas.csc.fi")
+    username: str
+    password: SecretStr
+    ca_file: Path | None = Field(None, description="CA certificate to trust besides the system's")
+    timeout: float = Field(10.0, gt=0)
+    retries: int = Field(5, ge=0)
+    retry_wait: float = Field(1.0, gt=0)
+
+
+class DpsSettings(Section):
+    """The Digital Preservation Service."""
+
+    contract_id: str = Field(
+        pattern=r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description="the contract, as urn:uuid: and a lower-case UUID",
+    )
+    organization: str = Field(min_length=1, description="name of the museum, as in the contract")
+    sign_key: Path = Field(description="PEM file with the signing key (RSA) and its certificate")
+    non_ascii_filenames: bool = Field(
+        False, description="send attachments whose file name is not ASCII, instead of freezing the object"
+    )
+    sftp: SftpSettings
+    rest: RestSettings | None = None
+    verdicts: Literal["sftp", "rest-2.0", "rest-3.0"] = Field("sftp", description="where verdicts and reports are read")
+
+    @model_validator(mode="after")
+    def _rest_is_there_when_used(self) -> DpsSettings:
+        if self.verdicts != "sftp" and self.rest is None:
+            raise ValueError(f"verdicts = {self.verdicts!r} should come with a [dps.rest] section")
+        return self
+
+
+class WorkflowSettings(Section):
+    """How much, how soon, how often."""
+
+    preservation_delay: timedelta = Field(timedelta(days=30), description="age of a new object before it is preserved")
+    update_delay: timedelta = Field(
+        timedelta(days=30),
+        description="age of the last packaged version before a changed object is preserved again",
+    )
+    candidate_window: int = Field(1000, ge=0, description="eligible objects registered as partitions after a sync")
+    partition_cap: PositiveInt = Field(20_000, description="most partition keys registered at once")
+    poll_interval: PositiveInt = Field(60, description="seconds between two looks at the DPS")
+    max_verdicts: PositiveInt = Field(200, description="most verdicts handled in one look at the DPS")
+    confirm_backoff: timedelta = Field(
+        timedelta(minutes=2),
+        description="wait before a failed confirmation is started again; doubles each time",
+    )
+    step_retries: int = Field(4, ge=0, description="further attempts of a step after a system error")
+    step_retry_wait: float = Field(10.0, ge=0, description="seconds before the first of them; doubles each time")
+    lock_expiry: PositiveInt = Field(60, description="seconds until a killed run's lock is free")
+
+
+class DatabaseSettings(BaseSettings):
+    """Where the museum database is: all that a migration needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PASSARI_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] = Field(
+        validation_alias=AliasChoices("PASSARI_DB_URL", "database_url"),
+        description="the museum database (environment: PASSARI_DB_URL)",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the file."""
+        path = config_path()
+        file = (TomlConfigSettingsSource(settings_cls, path),) if path else ()
+        return (init_settings, env_settings, *file)
+
+
+class Settings(DatabaseSettings):
+    """All settings. Environment variables are `PASSARI_<KEY>` and `PASSARI_<SECTION>__<KEY>`."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"), description="Redis (environment: REDIS_URL)"
+    )
+    package_dir: Path = Field(description="where packages are made; shared by all worker hosts")
+    archive_dir: Path = Field(description="where logs and reports are kept for ever")
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "Europe/Helsinki"
+    toolkit: str = Field(
+        "passari_dagster.workflow.toolkit:build",
+        pattern=r"^[\w.]+:\w+$",
+        description="module:function that makes the PreservationToolkit",
+    )
+    museumplus: MuseumPlusSettings
+    dps: DpsSettings
+    workflow: WorkflowSettings = WorkflowSettings()
+
+
+def config_path() -> Path | None:
+    """The settings file in use, or None where there is none.
+
+    Raises:
+        SettingsError: the file that PASSARI_CONFIG names does not exist.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise SettingsError(f"{CONFIG_VARIABLE} names {named}, which is not a file")
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None
+
+
+def load(**values: Any) -> Settings:
+    """The settings as they are now.
+
+    Arguments:
+        values: settings that win over environment and file.
+
+    Raises:
+        SettingsError: names every missing or bad value, and what it should be. Never repeats a value.
+    """
+    return _load(Settings, values)
+
+
+def load_database(**values: Any) -> DatabaseSettings:
+    """The part that a migration needs; the rest may be missing.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    return _load(DatabaseSettings, values)
+
+
+_AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)
+
+
+def _load(kind: type[_AnySettings], values: dict[str, Any]) -> _AnySettings:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    except UnreadableVariableError as error:
+        raise SettingsError(f"environment: {error} (should be JSON)") from None
+    except (OSError, ValueError) as error:  # a TOML file that cannot be read
+        raise SettingsError(f"{config_path()}: {error}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_input=False, include_url=False):
+        parts = [str(part) for part in item["loc"]]
+        name = (
+            {"PASSARI_DB_URL": "database_url", "REDIS_URL": "redis_url"}.get(parts[0], ".".join(parts)) if parts else ""
+        )
+        if item["type"] == "extra_forbidden":
+            lines.append(f"  {name}: there is no such setting")
+            continue
+        message = item["msg"].removeprefix("Value error, ")
+        for key, field in _required(name) if item["type"] == "missing" else [(name, _field(name.split(".")))]:
+            hint = f" ({field.description})" if field is not None and field.description else ""
+            lines.append(f"  {key}{hint}: {message}; environment: {environment_name(key)}")
+    return "settings are missing or wrong:\n" + "\n".join(lines)
+
+
+def _required(key: str) -> Iterator[tuple[str, Any]]:
+    """The setting itself, or those that a section must have."""
+    field = _field(key.split("."))
+    section = _section(field)
+    if section is None:
+        yield key, field
+        return
+    for name, inner in section.model_fields.items():
+        if inner.is_required():
+            yield from _required(f"{key}.{name}")
+
+
+def _field(path: list[str]) -> Any:
+    model: Any = Settings
+    field = None
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = _section(field)
+    return field
+
+
+def _section(field: Any) -> Any:
+    """The section that a field holds, also where it may be left out; None: it holds a value."""
+    annotation = getattr(field, "annotation", None)
+    return next((m for m in (annotation, *getattr(annotation, "__args__", ())) if hasattr(m, "model_fields")), None)
+
+
+def environment_name(key: str) -> str:
+    """The environment variable that sets a dotted key: `museumplus.url` is `PASSARI_MUSEUMPLUS__URL`."""
+    special = {"database_url": "PASSARI_DB_URL", "redis_url": "REDIS_URL"}
+    return special.get(key, "PASSARI_" + key.upper().replace(".", "__"))
