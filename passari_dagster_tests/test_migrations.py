@@ -1,0 +1,175 @@
+"""The museum database's revisions: on an empty server, on a passari-workflow database, up and down."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+from passari_dagster_tests.conftest import PROJECT, alembic_config, run_sql, shared
+
+FIRST = "156f33fadc35"
+AFTER_FIRST = [
+    revision.revision
+    for revision in reversed(list(ScriptDirectory.from_config(alembic_config()).walk_revisions()))
+    if revision.revision != FIRST
+]
+
+
+def _alembic(url: str, *arguments: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PASSARI_DB_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _schema(url: str) -> dict[str, dict[str, str]]:
+    engine = create_engine(url)
+    inspector = inspect(engine)
+    schema = {
+        table: {column["name"]: f"{column['type']} {column['nullable']}" for column in inspector.get_columns(table)}
+        | {str(index["name"]): str(index) for index in inspector.get_indexes(table)}
+        for table in inspector.get_table_names()
+    }
+    engine.dispose()
+    return schema
+
+
+@pytest.fixture(scope="session")
+def full_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL prefix of a PostgreSQL server of the system, with contrib: it has pg_trgm, which the embedded one lacks."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs or not list(Path("/usr/share/postgresql").glob("*/extension/pg_trgm.control")):
+        pytest.skip("no PostgreSQL server with contrib installed")
+    bin_path = programs[-1].parent
+    directory = tmp_path_factory.mktemp("full-pg")
+    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+    if os.getuid() == 0:
+        shutil.chown(directory, user)
+        for parent in directory.parents:
+            if parent != Path("/") and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+
+    def run(*arguments: str) -> None:
+        subprocess.run(arguments, check=True, capture_output=True, user=user, cwd="/", env={"PATH": os.defpath})
+
+    data = directory / "data"
+    run(str(bin_path / "initdb"), "-A", "trust", "-U", "postgres", "-D", str(data))
+    options = f"-k {directory} -c listen_addresses=''"
+    run(str(bin_path / "pg_ctl"), "-w", "-D", str(data), "-o", options, "-l", str(directory / "log"), "start")
+    yield f"postgresql+psycopg2://postgres@/%s?host={directory}"
+    run(str(bin_path / "pg_ctl"), "-w", "-m", "immediate", "-D", str(data), "stop")
+
+
+def _databases(full_postgres: str, name: str) -> str:
+    run_sql(full_postgres % "postgres", f"CREATE DATABASE {name}")
+    return full_postgres % name
+
+
+def test_models_and_revisions_agree_where_pg_trgm_is_missing(museum_database: str) -> None:
+    result = _alembic(museum_database, "check")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not any("trgm" in name for columns in _schema(museum_database).values() for name in columns)
+
+
+def test_models_and_revisions_agree_where_pg_trgm_is_installed(full_postgres: str) -> None:
+    url = _databases(full_postgres, "with_trgm")
+    assert _alembic(url, "upgrade", "head").returncode == 0
+    result = _alembic(url, "check")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ix_museum_objects_title_trgm_gin" in _schema(url)["museum_objects"]
+
+
+@pytest.mark.parametrize("revision", AFTER_FIRST)
+def test_each_revision_after_the_first_goes_up_and_down_and_up(
+    empty_database: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSARI_DB_URL", empty_database)
+    command.upgrade(alembic_config(), f"{revision}-1" if revision != AFTER_FIRST[0] else FIRST)
+    before = _schema(empty_database)
+    command.upgrade(alembic_config(), revision)
+    after = _schema(empty_database)
+    assert after != before
+    command.downgrade(alembic_config(), "-1")
+    assert _schema(empty_database) == before
+    command.upgrade(alembic_config(), revision)
+    assert _schema(empty_database) == after
+
+
+def test_the_first_revision_is_not_undone_while_there_are_rows(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSARI_DB_URL", empty_database)
+    command.upgrade(alembic_config(), "head")
+    run_sql(empty_database, "INSERT INTO sync_statuses (name) VALUES ('sync_objects')")
+    with pytest.raises(RuntimeError, match="rows in sync_statuses"):
+        command.downgrade(alembic_config(), "base")
+    assert "museum_objects" in _schema(empty_database), "nothing was dropped"
+    run_sql(empty_database, "DELETE FROM sync_statuses")
+    command.downgrade(alembic_config(), "base")
+    assert set(_schema(empty_database)) == {"alembic_version"}
+
+
+def test_a_passari_workflow_database_is_taken_over_in_place(full_postgres: str) -> None:
+    dump = shared("adoption/passari-workflow-1.1.sql")
+    url = _databases(full_postgres, "adopted")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        cursor.execute(dump.read_text(encoding="utf-8"))
+        cursor.close()
+    engine.dispose()
+    first = _databases(full_postgres, "first")
+    assert _alembic(first, "upgrade", FIRST).returncode == 0
+    assert _schema(first) == _schema(url), "our first revision creates what the original's last one left"
+
+    result = _alembic(url, "upgrade", "head")
+    assert result.returncode == 0, result.stderr
+    check = _alembic(url, "check")
+    assert check.returncode == 0, check.stdout + check.stderr
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT (SELECT count(*) FROM museum_objects), (SELECT count(*) FROM museum_packages)")
+        ).one()
+        assert tuple(rows) == (24, 16), "no row was lost"
+        unconfirmed = connection.scalar(
+            text("SELECT count(*) FROM museum_packages WHERE (preserved OR rejected) AND confirmed_date IS NULL")
+        )
+        assert unconfirmed == 0, "what the original confirmed is not confirmed again"
+        unwatched = connection.scalar(
+            text("SELECT count(*) FROM museum_packages WHERE packaged AND NOT cancelled AND submission_date IS NULL")
+        )
+        assert unwatched == 0, "what the original may have sent is watched, and not sent again"
+    engine.dispose()
+
+
+def test_a_developer_makes_a_new_revision_as_the_readme_shows(museum_database: str, tmp_path: Path) -> None:
+    command_line = "alembic revision --autogenerate -m"
+    assert command_line in (PROJECT / "README.md").read_text(encoding="utf-8")
+    for name in ("alembic", "alembic.ini", "passari_dagster"):
+        source = PROJECT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    models = tmp_path / "passari_dagster" / "catalogue" / "models.py"
+    field = "    confirmed_date: Mapped[datetime | None]\n"
+    text_ = models.read_text(encoding="utf-8")
+    assert field in text_
+    models.write_text(text_.replace(field, field + "    new_field: Mapped[str | None]\n"), encoding="utf-8")
+    result = _alembic(museum_database, "revision", "--autogenerate", "-m", "add new_field", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (made,) = (tmp_path / "alembic" / "versions").glob("*_add_new_field.py")
+    assert "op.add_column('museum_packages', sa.Column('new_field', sa.Text()" in made.read_text(encoding="utf-8")
+    assert made.read_text(encoding="utf-8").count("op.") == 2, "nothing but the new column"
