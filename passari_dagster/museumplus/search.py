@@ -1,0 +1,180 @@
+"""Searching a module: the request, and the page of records that is its answer.
+
+Pages go by key (the items after the last id seen), never by offset: an offset skips an item whenever one before
+it leaves the result while we page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Generic, Literal, TypeVar
+
+from lxml import etree
+
+from passari_dagster import safe_xml
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.museumplus import fields, items
+from passari_dagster.museumplus.hashing import attachment_hash, object_hash
+
+SEARCH_NS = "http://www.zetcom.com/ria/ws/module/search"
+SearchModule = Literal["Object", "Multimedia"]
+
+MIN_ITEMS_TO_JUDGE = 10
+"""Items on a page, at least, for it to tell that the user may read no object at all."""
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """What a search tells of an object. Dates are aware, in UTC; None where MuseumPlus has none."""
+
+    id: int
+    title: str | None
+    modified_date: datetime | None
+    created_date: datetime | None
+    multimedia_ids: tuple[int, ...]
+    metadata_hash: str
+
+
+@dataclass(frozen=True)
+class AttachmentRecord:
+    """What a search tells of an attachment; the file name is not yet fit for a file system."""
+
+    id: int
+    filename: str
+    modified_date: datetime | None
+    created_date: datetime | None
+    object_ids: tuple[int, ...]
+    metadata_hash: str
+
+
+Record = TypeVar("Record", ObjectRecord, AttachmentRecord)
+
+
+@dataclass(frozen=True)
+class SearchPage(Generic[Record]):
+    """One page: its records by ascending id.
+
+    Arguments:
+        records: what could be read.
+        unreadable: ids of the items that came without their fields, since the MuseumPlus user may not read them.
+        last_id: the greatest id on the page, readable or not: the next page begins after it. None means that the
+            page is empty, and that there are no more.
+        total: how many items matched, those on this page included, if MuseumPlus says.
+        server_time: a time at which, by MuseumPlus's own clock, this search had not begun yet: what changes later
+            is found by a search that asks for changes since then. None if MuseumPlus does not tell the time.
+    """
+
+    records: tuple[Record, ...]
+    unreadable: tuple[int, ...]
+    last_id: int | None
+    total: int | None
+    server_time: datetime | None
+
+
+def request_document(
+    module: SearchModule, *, after_id: int = 0, modified_since: datetime | None = None, limit: int
+) -> bytes:
+    """The body of a search request (ria-ws search schema 1.8).
+
+    Arguments:
+        after_id: only items whose id is greater.
+        modified_since: only items modified at that time (aware) or later, and those without a date.
+        limit: most items in the answer.
+    """
+    application = etree.Element(f"{{{SEARCH_NS}}}application", nsmap={None: SEARCH_NS})
+    search = _add(
+        _add(_add(application, "modules"), "module", {"name": module}), "search", {"limit": str(limit), "offset": "0"}
+    )
+    _add(_add(search, "sort"), "field", {"fieldPath": "__id", "direction": "Ascending"})
+    condition = _add(search, "expert", {"module": module})
+    if modified_since is not None:
+        condition = _add(condition, "and")
+    _add(condition, "greater", {"fieldPath": "__id", "operand": str(after_id)})
+    if modified_since is not None:
+        either = _add(condition, "or")
+        _add(either, "greaterEquals", {"fieldPath": "__lastModified", "operand": _operand(modified_since)})
+        _add(either, "isNull", {"fieldPath": "__lastModified"})
+    return etree.tostring(application, xml_declaration=True, encoding="UTF-8")
+
+
+def object_page(
+    document: bytes, *, after_id: int, log_field: str | None, server_time: datetime | None
+) -> SearchPage[ObjectRecord]:
+    """Read an answer about module Object.
+
+    Arguments:
+        after_id: what was asked for; ids must be greater, and ascend.
+        log_field: the preservation log field, which does not count in the metadata hash.
+        server_time: see `SearchPage`.
+
+    Raises:
+        PermanentFailure: the answer is not in the order asked for, or the user may not read objects at all: a page
+            of MIN_ITEMS_TO_JUDGE or more has none that could be read. Fewer are told as `unreadable`.
+        safe_xml.UnsafeXmlError: the document is not safe XML.
+    """
+    found, total = _items(document, "Object", after_id)
+    # A truncated item is no record: its links would look gone, and its hash changed.
+    unreadable = tuple(fields.item_id(item) for item in found if fields.is_truncated(item))
+    if len(unreadable) == len(found) >= MIN_ITEMS_TO_JUDGE:
+        raise PermanentFailure(items.truncated_message(unreadable[0]))
+    records = tuple(
+        ObjectRecord(
+            id=fields.item_id(item),
+            title=items.object_title(item),
+            modified_date=fields.timestamp(item, "__lastModified"),
+            created_date=fields.timestamp(item, "__created"),
+            multimedia_ids=fields.referenced_ids(item, "ObjMultimediaRef"),
+            metadata_hash=object_hash(item, log_field),
+        )
+        for item in found
+        if not fields.is_truncated(item)
+    )
+    return SearchPage(records, unreadable, _last_id(found), total, server_time)
+
+
+def attachment_page(document: bytes, *, after_id: int, server_time: datetime | None) -> SearchPage[AttachmentRecord]:
+    """Read an answer about module Multimedia: all items are records. Otherwise as `object_page`."""
+    found, total = _items(document, "Multimedia", after_id)
+    records = tuple(
+        AttachmentRecord(
+            id=fields.item_id(item),
+            filename=items.attachment_filename(item),
+            modified_date=fields.timestamp(item, "__lastModified"),
+            created_date=fields.timestamp(item, "__created"),
+            object_ids=fields.referenced_ids(item, "MulObjectRef"),
+            metadata_hash=attachment_hash(item),
+        )
+        for item in found
+    )
+    return SearchPage(records, (), _last_id(found), total, server_time)
+
+
+def _items(document: bytes, module: str, after_id: int) -> tuple[list[etree._Element], int | None]:
+    root = safe_xml.parse(document, source=f"MuseumPlus search of module {module}")
+    found = list(fields.module_items(root, module))
+    last = after_id
+    for item in found:
+        if fields.item_id(item) <= last:
+            # Going on would skip items, or page for ever.
+            raise PermanentFailure(
+                f"MuseumPlus search of module {module}: item {fields.item_id(item)} came after {last}, though ids "
+                "were asked for in ascending order"
+            )
+        last = fields.item_id(item)
+    size = next((m.get("totalSize", "") for m in root.iter(fields.MODULE) if m.get("name") == module), "")
+    return found, int(size) if size.isdecimal() and len(size) < 19 else None
+
+
+def _last_id(found: list[etree._Element]) -> int | None:
+    return fields.item_id(found[-1]) if found else None
+
+
+def _add(parent: etree._Element, name: str, attributes: dict[str, str] | None = None) -> etree._Element:
+    return etree.SubElement(parent, f"{{{SEARCH_NS}}}{name}", attributes)
+
+
+def _operand(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise ValueError("modified_since should be an aware time")
+    return time.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="milliseconds")
