@@ -1,0 +1,200 @@
+"""`build_sip`: from a directory of files and a description to a signed package, in one process and one pass.
+
+The order of things and what is refused belong here; formats, METS, signature and tar are modules of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+
+from lxml import etree
+
+from passari_dagster import safe_xml
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.sip.archive import PART_SUFFIX, Member, write_tar
+from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
+from passari_dagster.sip.formats import examine
+from passari_dagster.sip.markup import strip_schema_location
+from passari_dagster.sip.mets import PackedFile, mets_document
+from passari_dagster.sip.names import check_path
+from passari_dagster.sip.signature import Signer, load_signer
+
+__all__ = [
+    "BuiltSip",
+    "PackageEvent",
+    "Signer",
+    "SipDescription",
+    "SourceFile",
+    "build_sip",
+    "load_signer",
+]
+
+LIDO_INVALID = "LIDO document not valid"
+SAME_NAMES = "Filenames differ only in white space"
+
+_LIDO = "{http://www.lido-schema.org}"
+
+
+@dataclass(frozen=True)
+class BuiltSip:
+    """A finished package: size of the tar in bytes, SHA-256 of the tar, number of digital objects in it."""
+
+    size: int
+    sha256: str
+    files: int
+
+
+def build_sip(
+    source: Path,
+    tar: Path,
+    description: SipDescription,
+    signer: Signer,
+    *,
+    log: Callable[[str], None] = lambda line: None,
+    now: datetime | None = None,
+) -> BuiltSip:
+    """Make the package. Safe to repeat after a crash at any point: it starts anew.
+
+    Arguments:
+        source: directory with the files that the description names, and no others.
+        tar: where the package shall be, outside `source`; there is nothing under that name until it is complete.
+        description: the package.
+        signer: see `load_signer`.
+        log: gets one line for each file and one for the package.
+        now: the time of the packaging; the present by default.
+
+    Raises:
+        ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
+            line, in the detail.
+        PermanentFailure: a file is missing, is not described, or is no longer the one that was downloaded.
+        TransientFailure: a file changed while it was packed.
+        ValueError: the description contradicts itself.
+        OSError: the disk is full, or another fault of the file system.
+    """
+    now = now or datetime.now(timezone.utc)
+    tar.unlink(missing_ok=True)
+    tar.with_name(tar.name + PART_SUFFIX).unlink(missing_ok=True)
+    _check(description)
+    _require_same_files(source, description)
+    files = _examined(source, description, log)
+    lido = _lido(source, files, description.lido)
+    mets = mets_document(description, files, lido, now=now)
+    mets_sha256 = hashlib.sha256(mets).hexdigest()
+    members = [
+        _in_memory("mets.xml", mets),
+        _in_memory("signature.sig", signer.sign(mets_sha256)),
+        *(
+            Member(file.source.path, source / file.source.path, file.examined.size, file.examined.sha256)
+            for file in files
+        ),
+    ]
+    size, sha256 = write_tar(tar, members, modified=now)
+    log(f"{tar.name}: {len(files)} files, {size} bytes, sha256 {sha256}")
+    return BuiltSip(size, sha256, len(files))
+
+
+def _check(description: SipDescription) -> None:
+    """Slips of the caller, not of the object."""
+    for name in ("objid", "content_id"):
+        value = getattr(description, name)
+        if not value or not value.isascii() or not value.isprintable():
+            raise ValueError(f"{name} {value!r} is not printable ASCII")
+    paths = [file.path for file in description.files]
+    if len(set(paths)) != len(paths):
+        raise ValueError("a path is listed twice")
+    if description.lido not in paths:
+        raise ValueError(f"the LIDO document {description.lido} is not among the files")
+    identifiers = [file.identifier for file in description.files]
+    if not all(identifiers) or len(set(identifiers)) != len(identifiers):
+        raise ValueError("an identifier is empty or used twice")
+    if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
+        # The DPS compares identifiers with their white space folded.
+        raise ContentProblem(SAME_NAMES, "rename one of the files: " + ", ".join(map(repr, sorted(identifiers))))
+
+
+def _require_same_files(source: Path, description: SipDescription) -> None:
+    """The directory holds the described files and no others: nothing may be left out in silence."""
+    found = {
+        PurePosixPath((Path(directory) / name).relative_to(source).as_posix())
+        for directory, directories, names in os.walk(source, onerror=_raise)
+        for name in (*names, *(entry for entry in directories if (Path(directory) / entry).is_symlink()))
+    }
+    described = {file.path for file in description.files}
+    if described - found:
+        raise PermanentFailure(f"missing from {source}: {_some(described - found)}; download the object again")
+    if found - described:
+        raise PermanentFailure(f"in {source} but not described: {_some(found - described)}")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _some(paths: set[PurePosixPath]) -> str:
+    names = sorted(map(repr, map(str, paths)))
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
+    """All files, by path. All content problems are found before the first is raised."""
+    packed: list[PackedFile] = []
+    problems: list[tuple[PurePosixPath, ContentProblem]] = []
+    for file in sorted(description.files, key=lambda file: file.path):
+        try:
+            packed.append(_examined_file(source, file, description))
+        except ContentProblem as problem:
+            problems.append((file.path, problem))
+            log(f"{str(file.path)!r}: {problem}")
+        else:
+            entry = packed[-1]
+            version = f" {entry.format.version}" if entry.format.version else ""
+            log(f"{file.path}: {entry.format.name}{version}, {entry.examined.size} bytes")
+    if problems:
+        raise _together(problems)
+    return tuple(packed)
+
+
+def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> PackedFile:
+    check_path(file.path, allow_non_ascii=description.allow_non_ascii)
+    path = source / file.path
+    if path.resolve() != source.resolve() / file.path:
+        raise ContentProblem("Symbolic links are not allowed", str(file.path))
+    examined = examine(path)
+    if file.sha256 is not None and examined.sha256 != file.sha256:
+        # Before any problem that was seen in it: those are not the object's.
+        raise PermanentFailure(f"{file.path} is not the file that was downloaded; download the object again")
+    if isinstance(examined.format, ContentProblem):
+        raise examined.format
+    return PackedFile(file, examined, examined.format)
+
+
+def _together(problems: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
+    lines = [f"{str(path)!r}: {problem}" for path, problem in problems]
+    return ContentProblem(problems[0][1].reason, "\n".join(lines))
+
+
+def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> etree._Element:
+    """Root element of the LIDO document, as it goes into the METS."""
+    examined = next(file.examined for file in files if file.source.path == path)
+    if examined.size > safe_xml.MAX_DOCUMENT_BYTES:
+        raise ContentProblem(LIDO_INVALID, f"{path} has {examined.size} bytes")
+    data = (source / path).read_bytes()
+    if hashlib.sha256(data).hexdigest() != examined.sha256:
+        raise TransientFailure(f"{path} changed while it was packed")
+    try:
+        # Inside the METS the schemas are those of the METS.
+        root = safe_xml.parse(strip_schema_location(data), source=str(path))
+    except safe_xml.UnsafeXmlError as error:
+        raise ContentProblem(LIDO_INVALID, str(error)) from error
+    if root.tag not in (f"{_LIDO}lidoWrap", f"{_LIDO}lido"):
+        raise ContentProblem(LIDO_INVALID, f"the root element of {path} is {root.tag!r}")
+    return root
+
+
+def _in_memory(name: str, data: bytes) -> Member:
+    return Member(PurePosixPath(name), data, len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,291 @@
+"""Text and XML files: which encoding they are in, and whether the DPS will take them.
+
+Both are read as a stream, chunk by chunk. Also the one change that we make to a document of the catalogue:
+`strip_schema_location`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from lxml import etree
+
+from passari_dagster import safe_xml
+from passari_dagster.errors import ContentProblem
+
+TEXT_ENCODING = "Text encoding not supported"
+TEXT_CONTROL = "Text file has control characters"
+XML_DAMAGED = "XML file is not well-formed"
+XML_ENCODING = "XML encoding not supported"
+XML_VERSION = "XML version not supported"
+XML_DOCTYPE = "XML file has a document type declaration"
+XML_SCHEMA = "XML file names a schema that the DPS does not know"
+
+KNOWN_SCHEMAS = frozenset(
+    {
+        "http://www.lido-schema.org/schema/v1.0/lido-v1.0.xsd",
+        "http://www.lido-schema.org/schema/v1.1/lido-v1.1.xsd",
+    }
+)
+"""Schemas a document of a museum may name: those of the DPS's own schema catalogue."""
+
+_XSI = "{http://www.w3.org/2001/XMLSchema-instance}"
+_XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
+_SCHEMA_LOCATION, _NO_NAMESPACE = f"{_XSI}schemaLocation", f"{_XSI}noNamespaceSchemaLocation"
+
+# Encoding as a document declares it: codec, and charset in the METS. Latin 1 is Latin 9 to the DPS.
+_CHARSETS = {
+    "utf-8": ("utf-8", "UTF-8"),
+    "us-ascii": ("ascii", "UTF-8"),
+    "iso-8859-15": ("iso-8859-15", "ISO-8859-15"),
+    "iso-8859-1": ("iso-8859-1", "ISO-8859-15"),
+    "utf-16": ("utf-16", "UTF-16"),
+}
+_DECLARATION = re.compile(
+    r"""<\?xml\s+version\s*=\s*["']([^"']*)["'](?:\s+encoding\s*=\s*["']([A-Za-z][\w.-]*)["'])?"""
+)
+_MAX_DECLARATION = 256
+_MAX_OUTSIDE = 16 * 1024 * 1024
+
+# Tab, new lines and form feed are no control characters here. NEL is what old mainframes call a new line.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
+
+_OTHER_FORMATS = {
+    "http://www.w3.org/1999/xhtml": "xhtml",
+    "http://www.w3.org/2000/svg": "svg",
+    "http://www.opengis.net/gml": "gml",
+    "http://www.opengis.net/gml/3.2": "gml",
+    "http://www.opengis.net/kml/2.2": "kml",
+}
+"""Namespaces of a root element that make a file another format than `text/xml`."""
+
+
+class TextScanner:
+    """Decides the charset of a plain text: UTF-8, else ISO-8859-15. Feed it all chunks, then ask `charset`."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._is_utf8 = True
+        self._control: int | None = None  # in the text as UTF-8
+        self._latin_control: int | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the file."""
+        if self._is_utf8:
+            self._decode(chunk, final=False)
+        if self._latin_control is None:
+            self._latin_control = _first_control(chunk.decode("iso-8859-15"))
+
+    def charset(self) -> str:
+        """The charset, now that the file has ended.
+
+        Raises:
+            ContentProblem: control characters, which no text has; in ISO-8859-15 they also betray the code pages
+                of Windows.
+        """
+        if self._is_utf8:
+            self._decode(b"", final=True)
+        if self._is_utf8:
+            if self._control is not None:
+                raise ContentProblem(TEXT_CONTROL, f"character {self._control:02X}")
+            return "UTF-8"
+        if self._latin_control is not None:
+            raise ContentProblem(TEXT_ENCODING, "neither UTF-8 nor ISO-8859-15; save as UTF-8")
+        return "ISO-8859-15"
+
+    def _decode(self, chunk: bytes, *, final: bool) -> None:
+        try:
+            text = self._utf8.decode(chunk, final)
+        except UnicodeDecodeError:
+            self._is_utf8 = False
+            return
+        if self._control is None:
+            self._control = _first_control(text)
+
+
+class XmlScanner:
+    """Reads an XML file without keeping it. Feed it all chunks, then ask `charset`."""
+
+    def __init__(self, head: bytes) -> None:
+        """
+        Arguments:
+            head: the beginning of the file, with the XML declaration.
+
+        Raises:
+            ContentProblem: a version or an encoding that is not accepted.
+        """
+        codec, self._charset = _declared(head)
+        self._decoder = codecs.getincrementaldecoder(codec)()
+        self._parser = etree.XMLPullParser(
+            events=("start", "end", "comment", "pi"),
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            dtd_validation=False,
+            huge_tree=False,
+        )
+        self._root_seen = False
+        self._depth = 0
+        self._outside = 0
+        self._ids: set[str] = set()
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes of the file.
+
+        Raises:
+            ContentProblem: not well-formed, a document type declaration (the way in for entity bombs; the DPS
+                would look for the DTD and not find it), or a schema that is not in the DPS's catalogue.
+        """
+        self._decode(chunk, final=False)
+        try:
+            self._parser.feed(chunk)
+            elements = self._read_events()
+        except etree.XMLSyntaxError as error:
+            raise ContentProblem(XML_DAMAGED, str(error)) from error
+        if self._depth == 0 and not elements:
+            self._outside += len(chunk)
+        if self._outside > _MAX_OUTSIDE:
+            # What is outside the root element cannot be dropped while it is parsed.
+            raise ContentProblem(XML_DAMAGED, f"more than {_MAX_OUTSIDE} bytes outside the root element")
+
+    def charset(self) -> str:
+        """The charset, now that the file has ended.
+
+        Raises:
+            ContentProblem: see `feed`.
+        """
+        self._decode(b"", final=True)
+        try:
+            self._parser.close()
+            self._read_events()
+        except etree.XMLSyntaxError as error:
+            raise ContentProblem(XML_DAMAGED, str(error)) from error
+        return self._charset
+
+    def _read_events(self) -> bool:
+        """Look at what was parsed, and drop it: only the path to the present place is kept.
+
+        Returns:
+            whether an element began or ended.
+        """
+        elements = False
+        for event, node in self._parser.read_events():
+            elements = elements or event in ("start", "end")
+            if event == "start":
+                self._depth += 1
+                self._start(node)
+                continue
+            if event == "end":
+                self._depth -= 1
+                node.clear(keep_tail=True)
+            parent = node.getparent()
+            if parent is not None:
+                while (previous := node.getprevious()) is not None:
+                    parent.remove(previous)
+        return elements
+
+    def _start(self, element: etree._Element) -> None:
+        if not self._root_seen:
+            self._root_seen = True
+            if element.getroottree().docinfo.doctype:
+                raise ContentProblem(XML_DOCTYPE, "remove it, the document can do without")
+            _require_plain_xml(str(element.tag))
+        for schema in _schemas(element):
+            if schema not in KNOWN_SCHEMAS:
+                raise ContentProblem(
+                    XML_SCHEMA,
+                    f"{schema!r} in xsi:schemaLocation: the DPS validates an XML file against the schemas it names"
+                    " and fails when it does not have one; remove the attribute",
+                )
+        identifier = element.get(_XML_ID)
+        if identifier is not None:
+            # The parser forgets those of the elements that were dropped.
+            if identifier in self._ids:
+                raise ContentProblem(XML_DAMAGED, f"xml:id {identifier!r} is used twice")
+            self._ids.add(identifier)
+
+    def _decode(self, chunk: bytes, *, final: bool) -> None:
+        try:
+            self._decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            raise ContentProblem(XML_DAMAGED, f"not {self._charset}: {error.reason}") from error
+
+
+def strip_schema_location(document: bytes) -> bytes:
+    """The document without `xsi:schemaLocation` and `xsi:noNamespaceSchemaLocation`, on any element.
+
+    Everything else stays as it is; a document without them comes back byte for byte. MuseumPlus documents name
+    schemas of its maker, which the DPS does not have, and would therefore fail there.
+
+    Arguments:
+        document: a whole XML document.
+
+    Raises:
+        UnsafeXmlError: not well-formed, with a document type declaration, or too large.
+    """
+    root = safe_xml.parse(document, source="document")
+    found = False
+    for element in root.iter(etree.Element):
+        for name in (_SCHEMA_LOCATION, _NO_NAMESPACE):
+            found = element.attrib.pop(name, None) is not None or found
+    if not found:
+        return document
+    tree = root.getroottree()
+    return etree.tostring(
+        tree,
+        encoding=tree.docinfo.encoding or "UTF-8",
+        xml_declaration=True,
+        standalone=tree.docinfo.standalone,
+    )
+
+
+def looks_like_xml(head: bytes, suffix: str) -> bool:
+    """Whether a file shall be read as XML: it says so itself, or its name does, which is then put to the test.
+
+    Arguments:
+        head: the first bytes of the file.
+        suffix: lower-case suffix of its name.
+    """
+    return suffix == ".xml" or _head_text(head).startswith("<?xml")
+
+
+def _head_text(head: bytes) -> str:
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return head[: 2 * _MAX_DECLARATION].decode("utf-16", "replace")
+    return head[:_MAX_DECLARATION].removeprefix(codecs.BOM_UTF8).decode("latin-1")
+
+
+def _declared(head: bytes) -> tuple[str, str]:
+    """Codec, and charset in the METS, of an XML file."""
+    utf16 = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    match = _DECLARATION.match(_head_text(head))
+    version, encoding = match.groups() if match else ("1.0", None)
+    if version != "1.0":
+        raise ContentProblem(XML_VERSION, f"version {version!r}")
+    name = (encoding or ("utf-16" if utf16 else "utf-8")).lower()
+    if name not in _CHARSETS or utf16 != (name == "utf-16"):
+        raise ContentProblem(XML_ENCODING, f"{encoding!r}; save as UTF-8")
+    return _CHARSETS[name]
+
+
+def _require_plain_xml(tag: str) -> None:
+    namespace, _, name = tag.removeprefix("{").rpartition("}")
+    other = _OTHER_FORMATS.get(namespace)
+    if not namespace and name.lower() == "html":
+        other = "html"
+    if other is not None:
+        raise ContentProblem(f"Unsupported file format: {other}", f"root element {name!r}")
+
+
+def _schemas(element: etree._Element) -> list[str]:
+    words = element.get(_SCHEMA_LOCATION, "").split()
+    # Pairs of namespace and place; an odd word at the end is no pair and cannot be known either.
+    places = words[1::2] + (words[-1:] if len(words) % 2 else [])
+    other = element.get(_NO_NAMESPACE)
+    return places if other is None else [*places, other]
+
+
+def _first_control(text: str) -> int | None:
+    match = _CONTROLS.search(text)
+    return ord(match[0]) if match else None

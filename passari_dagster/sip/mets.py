@@ -1,0 +1,248 @@
+"""`mets.xml`: the national METS profile for cultural heritage, catalogue and specification 1.8.0.
+
+Only how the document is put together belongs here; `premis` and `mix` write their own sections.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from lxml import etree
+
+from passari_dagster import __version__
+from passari_dagster.sip.description import SipDescription, SourceFile
+from passari_dagster.sip.elements import NAMESPACES, add, iso, qname
+from passari_dagster.sip.formats import Examined, FileFormat
+from passari_dagster.sip.mix import mix
+from passari_dagster.sip.premis import Event, premis_agent, premis_event, premis_object
+
+PROFILE = "http://digitalpreservation.fi/mets-profiles/cultural-heritage"
+SPECIFICATION = "1.8.0"
+SCHEMA_LOCATION = "http://www.loc.gov/METS/ http://digitalpreservation.fi/schemas/mets/mets.xsd"
+AGENT = f"passari_dagster-v{__version__}"
+
+_ROOT = PurePosixPath()
+_NAMESPACE = uuid.UUID("6f8f2a0e-5f0e-5b52-9d4b-3f1c0a1f7c11")  # of all ids below; any constant will do
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """A file of the package that was examined and accepted."""
+
+    source: SourceFile
+    examined: Examined
+    format: FileFormat
+
+    @property
+    def href(self) -> str:
+        """URL in the METS. The DPS reads `+` as a space, so it is always quoted."""
+        return "file:///" + quote(self.source.path.as_posix(), safe="/")
+
+
+def mets_document(
+    description: SipDescription, files: tuple[PackedFile, ...], lido: etree._Element, *, now: datetime
+) -> bytes:
+    """The whole `mets.xml`, UTF-8.
+
+    Arguments:
+        description: the package.
+        files: its files, examined, sorted by path.
+        lido: root element of the LIDO document; it is moved into the METS.
+        now: the time of the packaging.
+
+    Raises:
+        ValueError: an event about something that is not in the package, or a time without a zone.
+    """
+    return _Builder(description, files, now).build(lido)
+
+
+class _Builder:
+    """Collects which sections concern which file or directory while it writes them."""
+
+    def __init__(self, description: SipDescription, files: tuple[PackedFile, ...], now: datetime) -> None:
+        self.description = description
+        self.files = files
+        self.now = now
+        # Ids are derived, so that the same package made again has the same; they differ between versions.
+        version = iso(description.modified or description.created)
+        self.scope = uuid.uuid5(_NAMESPACE, f"{description.objid} {version}")
+        self.by_path = {file.source.path: file for file in files}
+        self.directories = {_ROOT} | {parent for file in files for parent in file.source.path.parents}
+        self.sections: dict[PurePosixPath, list[str]] = {path: [] for path in (*self.by_path, *self.directories)}
+
+    def build(self, lido: etree._Element) -> bytes:
+        root = etree.Element(
+            qname("mets:mets"),
+            {
+                qname(name): value
+                for name, value in {
+                    "xsi:schemaLocation": SCHEMA_LOCATION,
+                    "PROFILE": PROFILE,
+                    "OBJID": self.description.objid,
+                    "fi:CONTRACTID": self.description.contract_id,
+                    "fi:CONTENTID": self.description.content_id,
+                    "fi:CATALOG": SPECIFICATION,
+                    "fi:SPECIFICATION": SPECIFICATION,
+                }.items()
+            },
+            nsmap=NAMESPACES,
+        )
+        self._header(root)
+        self._descriptive(root, lido)
+        self._administrative(root)
+        group = add(add(root, "mets:fileSec"), "mets:fileGrp")
+        for file in self.files:
+            self._file(group, file)
+        structure = add(root, "mets:structMap", None, {"TYPE": "PHYSICAL"})
+        self._divisions(structure)
+        return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+
+    def _header(self, root: etree._Element) -> None:
+        modified = self.description.modified
+        dates = {"CREATEDATE": iso(self.description.created)}
+        if modified is not None:
+            dates["LASTMODDATE"] = iso(modified)
+        status = "submission" if modified is None else "update"
+        header = add(root, "mets:metsHdr", None, {**dates, "RECORDSTATUS": status})
+        agent = add(header, "mets:agent", None, {"ROLE": "CREATOR", "TYPE": "ORGANIZATION"})
+        add(agent, "mets:name", self.description.organization)
+
+    def _descriptive(self, root: etree._Element, lido: etree._Element) -> None:
+        section = add(root, "mets:dmdSec", None, {"ID": self._id("dmdSec"), "CREATED": iso(self.now)})
+        wrap = add(section, "mets:mdWrap", None, {"MDTYPE": "LIDO", "MDTYPEVERSION": "1.0"})
+        add(wrap, "mets:xmlData").append(lido)
+
+    def _administrative(self, root: etree._Element) -> None:
+        administrative = add(root, "mets:amdSec")
+        # The schema wants all techMD before all digiprovMD.
+        for file in self.files:
+            path = file.source.path
+            data = self._section(administrative, "techMD", "PREMIS:OBJECT", "2.3", f"object {path}", [path])
+            premis_object(data, file.source.identifier, file.examined, file.format)
+            if file.format.image is not None:
+                data = self._section(administrative, "techMD", "NISOIMG", "2.0", f"mix {path}", [path])
+                mix(data, file.format.image, file.href)
+        agent = self._uuid("agent")
+        everywhere = [_ROOT, *self.by_path]
+        data = self._section(administrative, "digiprovMD", "PREMIS:AGENT", "2.3", "agent md", everywhere)
+        premis_agent(data, agent, AGENT)
+        for event, places in (*self._past_events(), *self._own_events()):
+            key = f"event md {event.identifier}"
+            data = self._section(administrative, "digiprovMD", "PREMIS:EVENT", "2.3", key, places)
+            premis_event(data, event, [agent])
+
+    def _past_events(self) -> list[tuple[Event, list[PurePosixPath]]]:
+        """The events that the caller tells about, each with the file or directory it is about."""
+        events = []
+        for number, past in enumerate(self.description.events):
+            target = past.target or _ROOT
+            if target not in self.sections:
+                raise ValueError(f"an event is about {target}, which is not in the package")
+            concerned = [
+                file.source.identifier
+                for path, file in self.by_path.items()
+                if target != _ROOT and (path == target or target in path.parents)
+            ]
+            identifier = self._uuid(f"past event {number}")
+            event = Event(identifier, past.event_type, past.date, past.detail, past.outcome_note, tuple(concerned))
+            events.append((event, [target]))
+        return events
+
+    def _own_events(self) -> list[tuple[Event, list[PurePosixPath]]]:
+        """What the packaging did: one event of a kind for all the files that it was done to."""
+        everything = list(self.by_path)
+        images = [path for path, file in self.by_path.items() if file.format.image is not None]
+        # Type, detail, note, the files done to; and whether the event stands at the root instead.
+        done: list[tuple[str, str, str, list[PurePosixPath], bool]] = [
+            (
+                "message digest calculation",
+                "Checksum calculation for digital objects",
+                "SHA-256 checksums calculated",
+                everything,
+                False,
+            ),
+            (
+                "format identification",
+                "Format and version identification from the content of the files",
+                "File formats identified and accepted",
+                everything,
+                False,
+            ),
+            (
+                "validation",
+                "Validation of well-formedness and character encoding; decoding of images",
+                "Files are readable as the formats they were identified as",
+                everything,
+                False,
+            ),
+            (
+                "metadata extraction",
+                "Technical metadata extraction as MIX metadata from image files",
+                "MIX metadata created",
+                images,
+                False,
+            ),
+            (
+                "metadata extraction",
+                "Descriptive metadata import to the METS document",
+                "LIDO document embedded",
+                [self.description.lido],
+                True,
+            ),
+            ("creation", "Creation of the structural metadata", "structMap created", [], True),
+        ]
+        events = []
+        for event_type, detail, note, paths, at_root in done:
+            if paths or at_root:
+                identifiers = tuple(self.by_path[path].source.identifier for path in paths)
+                event = Event(self._uuid(f"event {detail}"), event_type, self.now, detail, note, identifiers)
+                events.append((event, [_ROOT] if at_root else paths))
+        return events
+
+    def _file(self, group: etree._Element, file: PackedFile) -> None:
+        path = file.source.path
+        sections = " ".join(self.sections[path])
+        element = add(group, "mets:file", None, {"ID": self._id(f"file {path}"), "ADMID": sections})
+        where = {"LOCTYPE": "URL", "xlink:type": "simple", "xlink:href": file.href}
+        add(element, "mets:FLocat", None, where)
+
+    def _divisions(self, structure: etree._Element) -> None:
+        """A division for each directory, in its place, and for each file."""
+        root = {"TYPE": "directory", "DMDID": self._id("dmdSec"), "ADMID": " ".join(self.sections[_ROOT])}
+        divisions = {_ROOT: add(structure, "mets:div", None, root)}
+        for path in sorted(self.directories - {_ROOT}):  # a directory sorts before what is in it
+            attributes = {"TYPE": "directory", "LABEL": path.name}
+            if self.sections[path]:
+                attributes["ADMID"] = " ".join(self.sections[path])
+            divisions[path] = add(divisions[path.parent], "mets:div", None, attributes)
+        for path in self.by_path:
+            division = add(divisions[path.parent], "mets:div", None, {"TYPE": "file", "LABEL": path.name})
+            add(division, "mets:fptr", None, {"FILEID": self._id(f"file {path}")})
+
+    def _section(
+        self,
+        parent: etree._Element,
+        name: str,
+        kind: str,
+        version: str,
+        key: str,
+        places: list[PurePosixPath],
+    ) -> etree._Element:
+        """A metadata section that the given files and directories refer to; returns its xmlData."""
+        identifier = self._id(key)
+        for place in places:
+            self.sections[place].append(identifier)
+        section = add(parent, f"mets:{name}", None, {"ID": identifier, "CREATED": iso(self.now)})
+        wrap = add(section, "mets:mdWrap", None, {"MDTYPE": kind, "MDTYPEVERSION": version})
+        return add(wrap, "mets:xmlData")
+
+    def _uuid(self, key: str) -> str:
+        return str(uuid.uuid5(self.scope, key))
+
+    def _id(self, key: str) -> str:
+        """An XML id; those begin with a letter or an underscore."""
+        return f"_{self._uuid(key)}"

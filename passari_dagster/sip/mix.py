@@ -1,0 +1,42 @@
+"""MIX 2.0: technical metadata of one image.
+
+The facts are read in `jpeg` and `tiff`. [Specification: MIX is required for image/jpeg and image/tiff; byteOrder
+for TIFF, before Compression; Colormap/colormapReference for a palette.]
+"""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from passari_dagster.sip.elements import add, qname
+from passari_dagster.sip.images import ImageFacts
+
+
+def mix(parent: etree._Element, facts: ImageFacts, href: str) -> None:
+    """Add the MIX document of an image to `parent`.
+
+    Arguments:
+        facts: what is known of the image.
+        href: URL of the file in the package; the palette is inside it.
+    """
+    root = etree.SubElement(parent, qname("mix:mix"))
+    digital = add(root, "mix:BasicDigitalObjectInformation")
+    if facts.byte_order:
+        add(digital, "mix:byteOrder", facts.byte_order)
+    add(add(digital, "mix:Compression"), "mix:compressionScheme", facts.compression)
+
+    basic = add(add(root, "mix:BasicImageInformation"), "mix:BasicImageCharacteristics")
+    add(basic, "mix:imageWidth", facts.width)
+    add(basic, "mix:imageHeight", facts.height)
+    add(add(basic, "mix:PhotometricInterpretation"), "mix:colorSpace", facts.color_space)
+
+    encoding = add(add(root, "mix:ImageAssessmentMetadata"), "mix:ImageColorEncoding")
+    bits = add(encoding, "mix:BitsPerSample")
+    for value in facts.bits_per_sample:
+        add(bits, "mix:bitsPerSampleValue", value)
+    add(bits, "mix:bitsPerSampleUnit", facts.sample_unit)
+    add(encoding, "mix:samplesPerPixel", len(facts.bits_per_sample))
+    for meaning in facts.extra_samples:
+        add(encoding, "mix:extraSamples", meaning)
+    if facts.color_space == "PaletteColor":
+        add(add(encoding, "mix:Colormap"), "mix:colormapReference", href)

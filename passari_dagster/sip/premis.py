@@ -1,0 +1,112 @@
+"""PREMIS 2.3: the object of a file, events, and the agent that did them.
+
+Where these sections stand in the METS and what refers to them is known by `mets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from lxml import etree
+
+from passari_dagster.sip.elements import add, iso
+from passari_dagster.sip.formats import Examined, FileFormat
+
+IDENTIFIER_TYPE = "museumplus"
+"""Type of the identifiers of files, as passari wrote them."""
+
+_LOCAL = "UUID"
+_LATEST = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to the package or to files of it.
+
+    Arguments:
+        identifier: unique in the document.
+        event_type: of the PREMIS vocabulary, such as `creation`.
+        date: with a time zone.
+        detail: what was done.
+        note: what came out of it.
+        objects: identifiers of the files concerned.
+    """
+
+    identifier: str
+    event_type: str
+    date: datetime
+    detail: str
+    note: str
+    objects: tuple[str, ...] = ()
+
+
+def premis_object(parent: etree._Element, identifier: str, file: Examined, file_format: FileFormat) -> None:
+    """Add the PREMIS object of a file to `parent`.
+
+    Arguments:
+        identifier: value of type `museumplus`, unique in the document.
+        file: its digest, size and time of modification (taken for the time of its creation, as the DPS accepts).
+        file_format: what it was identified as.
+    """
+    root = add(parent, "premis:object", None, {"xsi:type": "premis:file"})
+    name = add(root, "premis:objectIdentifier")
+    add(name, "premis:objectIdentifierType", IDENTIFIER_TYPE)
+    add(name, "premis:objectIdentifierValue", identifier)
+    characteristics = add(root, "premis:objectCharacteristics")
+    add(characteristics, "premis:compositionLevel", 0)
+    fixity = add(characteristics, "premis:fixity")
+    add(fixity, "premis:messageDigestAlgorithm", "SHA-256")
+    add(fixity, "premis:messageDigest", file.sha256)
+    add(characteristics, "premis:size", file.size)
+    designation = add(add(characteristics, "premis:format"), "premis:formatDesignation")
+    add(designation, "premis:formatName", file_format.name)
+    if file_format.version is not None:
+        add(designation, "premis:formatVersion", file_format.version)
+    creation = add(characteristics, "premis:creatingApplication")
+    # Within the years that a date can hold: archives tell any time for their files.
+    modified = datetime.fromtimestamp(min(max(file.modified, 0), _LATEST), timezone.utc)
+    add(creation, "premis:dateCreatedByApplication", iso(modified))
+
+
+def premis_event(parent: etree._Element, event: Event, agents: Iterable[str]) -> None:
+    """Add an event, which succeeded, to `parent`.
+
+    Arguments:
+        agents: identifiers of the agents that did it.
+    """
+    root = add(parent, "premis:event")
+    identifier = add(root, "premis:eventIdentifier")
+    add(identifier, "premis:eventIdentifierType", _LOCAL)
+    add(identifier, "premis:eventIdentifierValue", event.identifier)
+    add(root, "premis:eventType", event.event_type)
+    add(root, "premis:eventDateTime", iso(event.date))
+    add(root, "premis:eventDetail", event.detail)
+    outcome = add(root, "premis:eventOutcomeInformation")
+    add(outcome, "premis:eventOutcome", "success")
+    add(add(outcome, "premis:eventOutcomeDetail"), "premis:eventOutcomeDetailNote", event.note)
+    for agent in agents:
+        link = add(root, "premis:linkingAgentIdentifier")
+        add(link, "premis:linkingAgentIdentifierType", _LOCAL)
+        add(link, "premis:linkingAgentIdentifierValue", agent)
+        add(link, "premis:linkingAgentRole", "executing program")
+    for target in event.objects:
+        link = add(root, "premis:linkingObjectIdentifier")
+        add(link, "premis:linkingObjectIdentifierType", IDENTIFIER_TYPE)
+        add(link, "premis:linkingObjectIdentifierValue", target)
+
+
+def premis_agent(parent: etree._Element, identifier: str, name: str) -> None:
+    """Add a piece of software to `parent`.
+
+    Arguments:
+        identifier: unique in the document.
+        name: `<name>-v<version>`.
+    """
+    root = add(parent, "premis:agent")
+    entry = add(root, "premis:agentIdentifier")
+    add(entry, "premis:agentIdentifierType", _LOCAL)
+    add(entry, "premis:agentIdentifierValue", identifier)
+    add(root, "premis:agentName", name)
+    add(root, "premis:agentType", "software")

@@ -1,0 +1,167 @@
+"""The directory of one object while its package is made, and the archive where its logs stay for ever.
+
+Only paths and their upkeep belong here; what the files contain is known by those who write them. The layout is
+that of passari, so that an institution finds its files where they have always been.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from passari_dagster.durable import open_for_replacement, sync_directory
+
+_SIP_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths of one object's package directory, `<package_dir>/<object id>`.
+
+    Arguments:
+        package_dir: directory of all packages.
+        object_id: id of the object in the catalogue.
+    """
+
+    package_dir: Path
+    object_id: int
+
+    @property
+    def root(self) -> Path:
+        """Everything of the object."""
+        return self.package_dir / str(self.object_id)
+
+    @property
+    def sip(self) -> Path:
+        """What goes into the package."""
+        return self.root / "sip"
+
+    @property
+    def reports(self) -> Path:
+        """The object's own documents: `Object.xml`, `lido.xml`."""
+        return self.sip / "reports"
+
+    @property
+    def attachments(self) -> Path:
+        """One directory for each attachment."""
+        return self.sip / "attachments"
+
+    @property
+    def collection_activities(self) -> Path:
+        """One directory for each collection activity."""
+        return self.sip / "collection_activities"
+
+    @property
+    def logs(self) -> Path:
+        """Logs and ingest reports, archived when the package is confirmed."""
+        return self.root / "logs"
+
+    @property
+    def workspace(self) -> Path:
+        """Scratch files."""
+        return self.root / "workspace"
+
+    def tar(self, sip_filename: str) -> Path:
+        """Where the finished package is.
+
+        Arguments:
+            sip_filename: name of the package, `<date>_Object_<id>.tar`.
+        """
+        return self.root / _checked(sip_filename)
+
+    def create(self) -> None:
+        """Make the directories that are missing."""
+        for path in (
+            self.reports,
+            self.attachments,
+            self.collection_activities,
+            self.logs,
+            self.workspace,
+        ):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def archive_logs(self, archive_dir: Path, sip_filename: str) -> tuple[Path, ...]:
+        """Copy each log to the archive, compressed. Safe to repeat after a crash at any point.
+
+        A log `X` becomes `X.gz`; a log that is compressed already is copied as it is. Where both `X` and `X.gz`
+        are there, `X` is the newer one (the report was downloaded again) and wins. An archived log of the same
+        name is replaced, in one step, by the complete new one.
+
+        Arguments:
+            archive_dir: root of the archive.
+            sip_filename: name of the package.
+
+        Returns:
+            the archived files, by name.
+        """
+        target = archive_path(archive_dir, self.object_id, sip_filename) / "logs"
+        _make_durable_directory(target)
+        if not self.logs.is_dir():
+            return ()
+        sources = {
+            path.relative_to(self.logs).as_posix(): path
+            for path in sorted(self.logs.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        }
+        archived = []
+        for name, source in sources.items():
+            compressed = name.endswith(".gz")
+            if compressed and name.removesuffix(".gz") in sources:
+                continue
+            destination = target / (name if compressed else f"{name}.gz")
+            _make_durable_directory(destination.parent)
+            _archive(source, destination, compress=not compressed)
+            archived.append(destination)
+        return tuple(archived)
+
+    def delete(self) -> None:
+        """Remove the directory and all in it. Does nothing where it is gone already."""
+        # Renamed first: a removal cut short must not leave half a workspace that looks like a whole one.
+        doomed = self.package_dir / f".deleted-{self.object_id}"
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        if self.root.exists():
+            self.root.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+def archive_path(archive_dir: Path, object_id: int, sip_filename: str) -> Path:
+    """Directory of one package in the archive: `<archive_dir>/123/456/7/Object_1234567/<sip_filename>`.
+
+    Arguments:
+        archive_dir: root of the archive.
+        object_id: id of the object; its digits, by threes, are the directories above.
+        sip_filename: name of the package.
+    """
+    digits = str(object_id)
+    parts = [digits[start : start + 3] for start in range(0, len(digits), 3)]
+    return archive_dir.joinpath(*parts, f"Object_{digits}", _checked(sip_filename))
+
+
+def _checked(sip_filename: str) -> str:
+    if not _SIP_FILENAME.fullmatch(sip_filename):
+        raise ValueError(f"{sip_filename!r} is no file name for a package")
+    return sip_filename
+
+
+def _archive(source: Path, destination: Path, *, compress: bool) -> None:
+    with source.open("rb") as log, open_for_replacement(destination) as stream:
+        if not compress:
+            shutil.copyfileobj(log, stream, _CHUNK)
+            return
+        # No name and the log's own time: a repeated run writes the same bytes.
+        modified = int(source.stat().st_mtime)
+        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=modified) as packed:
+            shutil.copyfileobj(log, packed, _CHUNK)
+
+
+def _make_durable_directory(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make_durable_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
