@@ -1,0 +1,47 @@
+"""Taking an object's package out of the workflow by hand: the way out of what nobody else can decide."""
+
+from __future__ import annotations
+
+from passari_dagster import locks
+from passari_dagster.catalogue import packages
+from passari_dagster.dps import Dps, Place
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.sip.workspace import Workspace
+from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.museum_toolkit import objid
+
+
+def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool = False) -> None:
+    """Cancel the object's open package; the object is eligible again, and its next package has a new name.
+
+    Arguments:
+        resend: also cancel a package that was, or may have been, sent and that the DPS does not show. If the DPS has
+            it all the same, it gets the object a second time; only a person can rule that out.
+
+    Raises:
+        LockBusyError: a run of the object executes.
+        PermanentFailure: there is no open package, or the DPS has it.
+    """
+    workspace = Workspace(env.settings.package_dir, object_id)
+    with env.lock(locks.object_lock(object_id), wait=0):
+        with env.transaction() as session:
+            package = packages.latest(session, object_id)
+        if package is None or not package.open:
+            raise PermanentFailure(f"object {object_id} has no package in the workflow")
+        name = package.sip_filename
+        if package.packaged or package.intended:
+            with Dps(env.settings.dps) as dps:
+                found = dps.find(name, objid(object_id), package.created)
+                if found.place in (Place.TRANSFER, Place.ACCEPTED, Place.REJECTED):
+                    raise PermanentFailure(f"{name} is with the DPS ({found.place.value}): its verdict is waited for")
+                if package.intended and found.place is Place.NOWHERE and not resend:
+                    raise PermanentFailure(
+                        f"{name} was sent at {package.submission_date}, and the DPS may be at work on it. If the DPS "
+                        "says that it has it not, cancel it with --resend"
+                    )
+                dps.remove_incomplete(name)
+        with env.transaction() as session:
+            packages.cancel(session, package.package_id)
+        log(f"{name} is cancelled; object {object_id} may be enqueued again")
+        workspace.archive_logs(env.settings.archive_dir, name)
+        workspace.delete()

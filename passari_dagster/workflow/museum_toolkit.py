@@ -1,0 +1,285 @@
+"""The product's toolkit: MuseumPlus, our packager and the DPS, brought together.
+
+Here is the only place where the words of the three meet: which documents of MuseumPlus go where in a package, which
+events they tell of, and how a sending that was cut short goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+
+from passari_dagster import durable
+from passari_dagster.catalogue.packages import PackageFacts
+from passari_dagster.dps.service import Dps
+from passari_dagster.dps.verdicts import Place, Verdict
+from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.museumplus import items
+from passari_dagster.museumplus.client import Missing, MuseumPlus, NotInMuseumPlus
+from passari_dagster.museumplus.preservation_log import LogEntry
+from passari_dagster.settings import Settings
+from passari_dagster.sip.build import PackageEvent, SipDescription, SourceFile, build_sip
+from passari_dagster.sip.markup import strip_schema_location
+from passari_dagster.sip.names import safe_name
+from passari_dagster.sip.signature import load_signer
+from passari_dagster.workflow.manifest import Manifest
+from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
+
+OBJECT, LIDO = PurePosixPath("reports/Object.xml"), PurePosixPath("reports/lido.xml")
+ATTACHMENTS, ACTIVITIES = PurePosixPath("attachments"), PurePosixPath("collection_activities")
+MULTIMEDIA_XML, ACTIVITY_XML = "Multimedia.xml", "CollectionActivity.xml"
+
+
+def objid(object_id: int) -> str:
+    """The package's id at the DPS, the same for every version of the object."""
+    return f"Passari_Object_{object_id}"
+
+
+class MuseumToolkit:
+    """`PreservationToolkit` over the services that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def download(self, package: PackageFacts, root: Path, log: Log) -> Downloaded:
+        """Bring documents and files. A file that is here from a cut attempt is kept if it and its document are the
+        same; all others are fetched. The manifest, which the packager goes by, records each.
+        """
+        object_id = package.object_id
+        files = _Files(root / "sip", Manifest(root))
+        with MuseumPlus(self._settings.museumplus) as museum:
+            document = museum.item("Object", object_id)
+            item = items.read_object(document)
+            # Written as the last: with it, the download is complete.
+            (files.sip / OBJECT).unlink(missing_ok=True)
+            log(f"object {object_id}, modified {item.modified}, {len(item.attachment_ids)} attachments")
+            files.write(LIDO, museum.export_lido(object_id))
+            modified = [item.modified]
+            for attachment_id in item.attachment_ids:
+                modified.append(self._download_attachment(museum, attachment_id, files, log).modified)
+            for activity_id in item.collection_activity_ids:
+                activity = museum.item("CollectionActivity", activity_id)
+                files.write(ACTIVITIES / str(activity_id) / ACTIVITY_XML, strip_schema_location(activity))
+            if museum.item("Object", object_id) != document:
+                raise TransientFailure(f"object {object_id} was changed in MuseumPlus while it was downloaded")
+        files.write(OBJECT, strip_schema_location(document))
+        files.remove_others()
+        dates = [date for date in modified if date is not None]
+        return Downloaded(object_modified=max(dates, default=None), attachment_ids=item.attachment_ids)
+
+    def _download_attachment(
+        self, museum: MuseumPlus, attachment_id: int, files: _Files, log: Log
+    ) -> items.AttachmentItem:
+        document = strip_schema_location(museum.item("Multimedia", attachment_id))
+        attachment = items.read_attachment(document)
+        name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
+        metadata = ATTACHMENTS / str(attachment_id) / MULTIMEDIA_XML
+        file = metadata.with_name(name)
+        if files.has(metadata, document) and files.has(file):
+            log(f"attachment {attachment_id}: {name!r} is here already")
+            return attachment
+        files.begin_anew(metadata.parent)
+        download = museum.download_attachment(attachment_id, files.sip / file)
+        if isinstance(download, Missing):
+            log(f"attachment {attachment_id}: {name!r}: {download.value}: only its metadata is packaged")
+        else:
+            files.add(file, download.sha256)
+            log(f"attachment {attachment_id}: {name!r}, {download.size} bytes, SHA-256 {download.sha256}")
+        files.write(metadata, document)
+        return attachment
+
+    def package(self, package: PackageFacts, root: Path, log: Log) -> Packaged:
+        """Make the tar in one process and one pass."""
+        dps, sip = self._settings.dps, root / "sip"
+        signer = load_signer(dps.sign_key)
+        digests = Manifest(root).digests
+        update = package.first_preserved is not None
+        description = SipDescription(
+            objid=objid(package.object_id),
+            content_id=f"Object_{package.object_id}",
+            contract_id=dps.contract_id,
+            organization=dps.organization,
+            created=package.first_preserved or package.created,
+            modified=package.created if update else None,
+            lido=LIDO,
+            files=tuple(
+                SourceFile(PurePosixPath(path), _identifier(package.object_id, PurePosixPath(path)), digest)
+                for path, digest in sorted(digests.items())
+            ),
+            events=tuple(_events(sip)),
+            allow_non_ascii=dps.non_ascii_filenames,
+        )
+        log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
+        try:
+            built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
+        except PermanentFailure:
+            # The files are not those that were downloaded: without this one, the next launch downloads them anew.
+            (sip / OBJECT).unlink(missing_ok=True)
+            raise
+        return Packaged(size=built.size, sha256=built.sha256)
+
+    def submit(self, package: PackageFacts, root: Path, intend: Callable[[], None], log: Log) -> None:
+        """Send the tar, unless the DPS has it; see `docs/architecture.md`, "Never twice"."""
+        name, tar = package.sip_filename, root / package.sip_filename
+        with Dps(self._settings.dps) as dps:
+            found = dps.find(name, objid(package.object_id), package.created)
+            if found.place in (Place.TRANSFER, Place.ACCEPTED, Place.REJECTED):
+                log(f"{name} is with the DPS already ({found.place.value}): nothing is sent")
+                return
+            if package.intended and found.place is Place.NOWHERE:
+                log(f"{name} was perhaps sent at {package.submission_date}, and is nowhere: it counts as sent")
+                return
+            if package.intended and found.size == package.sip_size:
+                # All bytes are there; only the new name is missing. Not sent anew: the rename that was cut short
+                # may still happen, and must then find the whole file.
+                if dps.rename_incomplete(name):
+                    log(f"{name} had been sent, and has its name now")
+                else:
+                    log(f"{name} had been sent, and has got its name meanwhile")
+                return
+            if durable.sha256_of(tar) != package.sip_sha256:
+                tar.unlink(missing_ok=True)
+                raise PermanentFailure(
+                    f"{tar} is gone, or not the file that was made: launch object {package.object_id} again"
+                )
+            log(f"sending {name}, {package.sip_size} bytes, SHA-256 {package.sip_sha256}")
+            dps.submit(tar, name, before_rename=intend)
+
+    def confirm(self, package: PackageFacts, root: Path, log: Log) -> None:
+        """Reports first, so that nothing is removed of which we have no evidence."""
+        if package.verdict is None or package.verdict_date is None or package.transfer_id is None:
+            raise PermanentFailure(f"{package.sip_filename} has no verdict")
+        day = package.report_day or package.verdict_date.astimezone(timezone.utc).date()
+        verdict = Verdict(
+            name=package.sip_filename,
+            objid=objid(package.object_id),
+            status=package.verdict.value,
+            date=day,
+            reported=package.verdict_date,
+            transfer_id=package.transfer_id,
+        )
+        with Dps(self._settings.dps) as dps:
+            for report in dps.fetch_reports(verdict, root / "logs"):
+                log(f"fetched {report.name}")
+            self._tell_museum(package, verdict, log)
+            if verdict.status == "rejected" and dps.remove_rejected(verdict.name, day):
+                log("removed the rejected content at the DPS")
+
+    def _tell_museum(self, package: PackageFacts, verdict: Verdict, log: Log) -> None:
+        museumplus = self._settings.museumplus
+        if not museumplus.add_log_entries or museumplus.log_field is None:
+            return
+        entry = LogEntry(
+            filename=verdict.name,
+            status=verdict.status,
+            object_modify_date=package.object_modified,
+            date=verdict.reported,
+        )
+        try:
+            with MuseumPlus(museumplus) as museum:
+                written = museum.add_log_entry(package.object_id, entry)
+        except NotInMuseumPlus:
+            log("MuseumPlus has no such object any more: nobody is told")
+            return
+        log("told MuseumPlus" if written else "MuseumPlus knew already")
+
+
+class _Files:
+    """The files of a download, and the manifest that records them."""
+
+    def __init__(self, sip: Path, manifest: Manifest) -> None:
+        self.sip, self._manifest = sip, manifest
+        self._present: set[str] = set()
+
+    def write(self, path: PurePosixPath, data: bytes) -> None:
+        """A document that is here whole."""
+        (self.sip / path).parent.mkdir(exist_ok=True)
+        durable.write_bytes(self.sip / path, data)
+        self.add(path, hashlib.sha256(data).hexdigest())
+
+    def add(self, path: PurePosixPath, sha256: str) -> None:
+        """A file that was written by somebody else."""
+        self._manifest.add({str(path): sha256})
+        self._present.add(str(path))
+
+    def has(self, path: PurePosixPath, data: bytes | None = None) -> bool:
+        """Whether the file is the one that an earlier attempt recorded, and holds `data` if that is given."""
+        file = self.sip / path
+        if not self._manifest.holds(str(path), file) or (data is not None and file.read_bytes() != data):
+            return False
+        self._present.add(str(path))
+        return True
+
+    def begin_anew(self, directory: PurePosixPath) -> None:
+        """An empty directory."""
+        self._present = {path for path in self._present if PurePosixPath(path).parent != directory}
+        shutil.rmtree(self.sip / directory, ignore_errors=True)
+        (self.sip / directory).mkdir()
+
+    def remove_others(self) -> None:
+        """Remove what the object had in an earlier attempt and has no longer."""
+        self._manifest.keep_only(self._present)
+        for path in sorted(self.sip.rglob("*"), reverse=True):
+            name = path.relative_to(self.sip).as_posix()
+            if path.is_dir() and not path.is_symlink():
+                if path.parent != self.sip and not any(path.iterdir()):
+                    path.rmdir()
+            elif name not in self._present:
+                path.unlink()
+
+
+def _identifier(object_id: int, path: PurePosixPath) -> str:
+    """Identifier value of a file, of type `museumplus`: the item that it belongs to, and its path (dps-sip §2.6)."""
+    if path.parts[0] == ATTACHMENTS.name:
+        return f"Multimedia:{path.parts[1]}:{path}"
+    if path.parts[0] == ACTIVITIES.name:
+        return f"CollectionActivity:{path.parts[1]}:{path}"
+    return f"Object:{object_id}:{path}"
+
+
+def _events(sip: Path) -> Iterator[PackageEvent]:
+    """What happened to the content before it was packaged; an item without a creation date has no event for it."""
+    item = items.read_object((sip / OBJECT).read_bytes())
+    yield from _origin("Object", None, item.created, item.migrated_from_musketti)
+    for attachment_id in item.attachment_ids:
+        path = ATTACHMENTS / str(attachment_id) / MULTIMEDIA_XML
+        attachment = items.read_attachment((sip / path).read_bytes())
+        yield from _origin("Multimedia", path, attachment.created, attachment.migrated_from_musketti)
+    for activity_id in item.collection_activity_ids:
+        path = ACTIVITIES / str(activity_id) / ACTIVITY_XML
+        activity = items.read_collection_activity((sip / path).read_bytes())
+        yield from _origin("CollectionActivity", path, activity.created, migrated=False)
+    yield PackageEvent(
+        event_type="creation",
+        date=datetime.fromtimestamp((sip / LIDO).stat().st_mtime, timezone.utc),
+        detail="LIDO document creation",
+        outcome_note="The LIDO document was made by MuseumPlus from its export template",
+        target=LIDO,
+    )
+
+
+def _origin(
+    module: str, target: PurePosixPath | None, created: datetime | None, migrated: bool
+) -> Iterator[PackageEvent]:
+    if created is None:
+        return
+    if migrated:
+        # `transfer`, not `migration`: to the DPS a migration is a conversion of files (dps-sip §5.1).
+        yield PackageEvent(
+            event_type="transfer",
+            date=created,
+            detail=f"{module} Musketti migration",
+            outcome_note=f"The {module} was carried over from Musketti to MuseumPlus",
+            target=target,
+        )
+    detail = "Object database entry creation" if module == "Object" else f"{module} creation"
+    yield PackageEvent(
+        event_type="creation",
+        date=created,
+        detail=detail,
+        outcome_note=f"The date is when the {module} was created in MuseumPlus",
+        target=target,
+    )

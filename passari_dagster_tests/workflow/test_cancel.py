@@ -1,0 +1,106 @@
+"""An administrator takes a package out of the workflow, and cannot do so by mistake with one that the DPS has."""
+
+from __future__ import annotations
+
+import pytest
+
+from passari_dagster import locks
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.locks import LockBusyError
+from passari_dagster.workflow import enqueue, preserve
+from passari_dagster.workflow.cancel import cancel_package
+from passari_dagster.workflow.environment import Environment
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send
+from passari_dagster_tests.workflow.stories import (
+    JPEG,
+    Killed,
+    eligible_object,
+    in_transfer,
+    killed_at,
+    name_of,
+    package,
+    received,
+)
+
+
+def quiet(line: str) -> None:
+    """A log that nobody reads."""
+
+
+def _candidates(env: Environment) -> list[int]:
+    return enqueue.candidates(env, limit=100, in_flight=set())
+
+
+def test_what_was_begun_is_cancelled_and_may_be_enqueued_again_under_a_new_name(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    cancel_package(env, object_id, quiet)
+    assert package(env, object_id).cancelled
+    assert not any(env.settings.package_dir.iterdir())
+    assert object_id in _candidates(env)
+    send(env, object_id)
+    first, second = package_rows(env, object_id)
+    assert first.sip_filename != second.sip_filename
+    house.dps.wait_for(str(second.sip_filename))
+    confirm(env, object_id)
+    assert object_row(env, object_id).preserved
+
+
+def test_a_package_that_the_dps_has_is_never_cancelled(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    house.dps.paused = True
+    send(env, object_id)
+    for resend in (False, True):
+        with pytest.raises(PermanentFailure, match="is with the DPS"):
+            cancel_package(env, object_id, quiet, resend=resend)
+    house.dps.paused = False
+    house.dps.wait_for(name_of(env, object_id))
+    with pytest.raises(PermanentFailure, match="accepted"):
+        cancel_package(env, object_id, quiet, resend=True)
+    confirm(env, object_id)
+    with pytest.raises(PermanentFailure, match="no package in the workflow"):
+        cancel_package(env, object_id, quiet)
+
+
+def test_what_may_have_been_sent_and_is_nowhere_is_sent_anew_only_if_a_person_says_so(house: House) -> None:
+    with house.environment(dps={"rest": None}) as env:
+        object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+        with pytest.raises(Killed):
+            send(killed_at(env, "after the intent"), object_id)
+        (house.dps.home / "transfer" / f"{name_of(env, object_id)}.incomplete").unlink()
+        send(env, object_id)
+        with pytest.raises(PermanentFailure, match="--resend"):
+            cancel_package(env, object_id, quiet)
+        cancel_package(env, object_id, quiet, resend=True)
+        send(env, object_id)
+        assert len(received(house)) <= 1
+        house.dps.wait_for(str(package_rows(env, object_id)[-1].sip_filename))
+        confirm(env, object_id)
+        assert object_row(env, object_id).preserved
+
+
+def test_a_half_sent_file_is_removed_at_the_dps(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    with pytest.raises(Killed):
+        send(killed_at(env, "before the intent"), object_id)
+    assert in_transfer(house) == [name_of(env, object_id) + ".incomplete"]
+    cancel_package(env, object_id, quiet)
+    assert in_transfer(house) == []
+
+
+def test_an_object_with_a_run_is_left_alone(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    with env.lock(locks.object_lock(object_id), wait=1), pytest.raises(LockBusyError):
+        cancel_package(env, object_id, quiet)
+    assert not package(env, object_id).cancelled
+
+
+def test_what_was_begun_and_never_sent_can_be_picked_and_enqueued_by_its_id(house: House, env: Environment) -> None:
+    """As after the loss of Dagster's database: no run of it is left."""
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    assert _candidates(env)[0] == object_id
+    assert object_id not in enqueue.candidates(env, limit=100, in_flight={object_id})
+    chosen = enqueue.choose(env, count=None, object_ids=[object_id], random=False, in_flight=set(), registered=set())
+    assert chosen.ids == (object_id,)
