@@ -1,0 +1,33 @@
+"""Dagster's side of the project: one module for each of its concepts, each a thin shell over `workflow`.
+
+`build_defs` puts them together. What a museum or the DPS means does not belong here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from passari_dagster.defs import assets, jobs, resources, schedules, sensors
+from passari_dagster.settings import Settings
+
+
+def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions.
+
+    Arguments:
+        settings: retry policies, intervals, time zone and caps come from here.
+        resource_overrides: resources by key that take the place of ours.
+    """
+    preserve_object = jobs.build_preserve_object(settings)
+    sync_jobs = jobs.build_sync_jobs()
+    return dg.Definitions(
+        assets=[assets.museum_objects, assets.museum_attachments, assets.metadata_hashes],
+        jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values()],
+        schedules=schedules.build_schedules(settings, sync_jobs),
+        sensors=sensors.build_sensors(settings, preserve_object),
+        resources={**resources.build_resources(), **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,169 @@
+"""The jobs: `preserve_object`, one run for each object; `enqueue_objects`; one job for each sync asset."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field, model_validator
+
+from passari_dagster import locks
+from passari_dagster.defs import assets, launch
+from passari_dagster.defs.partitions import museum_objects, object_id_of
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.settings import Settings
+from passari_dagster.workflow import enqueue, preserve
+from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.preserve import Outcome, StepResult
+
+OUTCOME_TAG, REASON_TAG = "passari/outcome", "passari/reason"
+SCRAPE_TAG = "passari/museumplus_sync"
+"""Runs with it go through the queue one at a time; see dagster.yaml."""
+REFUSALS_LOGGED = 20
+
+Step = Callable[[Environment, int, Log], StepResult]
+
+
+def _perform(context: dg.OpExecutionContext, step: Step) -> Iterator[dg.Output[None]]:
+    """Run a step of the workflow; the op's output, and with it the next op, is there only if that may go on."""
+    env: Environment = context.resources.environment
+    try:
+        result = step(env, object_id_of(context.partition_key), context.log.info)
+    except PermanentFailure as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except dg.DagsterExecutionInterruptedError as error:
+        # Somebody cancels the run: Dagster's retry policy would have the op begin again all the same.
+        raise dg.Failure("cancelled", allow_retries=False) from error
+    if result.outcome in (Outcome.FROZEN, Outcome.SKIPPED):
+        context.log.warning(result.message)
+        tags = {OUTCOME_TAG: result.outcome.value, REASON_TAG: result.message[:250]}
+        context.instance.add_run_tags(context.run_id, tags)
+    else:
+        context.log.info(result.message)
+    if result.proceeds:
+        yield dg.Output(None)
+
+
+def _op(name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = False) -> dg.OpDefinition:
+    @dg.op(
+        name=name,
+        description=step.__doc__,
+        ins={} if first else {"start": dg.In(dg.Nothing)},
+        out=dg.Out(dg.Nothing, is_required=False),
+        required_resource_keys={"environment", "object_lock"},
+        retry_policy=retry_policy,
+    )
+    def perform(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
+        if first and launch.PARTITION_SET_TAG not in context.run.tags:
+            # A run launched by hand: with this tag it is found as the parent of its object's confirmation.
+            context.instance.add_run_tags(context.run_id, {launch.PARTITION_SET_TAG: launch.PARTITION_SET})
+        yield from _perform(context, step)
+
+    return perform
+
+
+def build_preserve_object(settings: Settings) -> dg.JobDefinition:
+    """The job of one object, with the retries that the settings want."""
+    workflow = settings.workflow
+    policy = dg.RetryPolicy(
+        max_retries=workflow.step_retries,
+        delay=workflow.step_retry_wait,
+        backoff=dg.Backoff.EXPONENTIAL,
+        jitter=dg.Jitter.PLUS_MINUS,
+    )
+    download_object = _op("download_object", preserve.download_object, policy, first=True)
+    create_sip = _op("create_sip", preserve.create_sip, policy)
+    submit_sip = _op("submit_sip", preserve.submit_sip, policy)
+    confirm_sip = _op("confirm_sip", preserve.confirm_sip, policy)
+
+    @dg.job(
+        name=launch.JOB_NAME,
+        partitions_def=museum_objects,
+        description=(
+            "Preserves one object. The first run ends when its SIP is with the DPS; the sensor processed_sips has "
+            "confirm_sip run when the DPS has spoken. Launched again, a run goes on from what the database says."
+        ),
+    )
+    def preserve_object() -> None:
+        confirm_sip(submit_sip(create_sip(download_object())))
+
+    return preserve_object
+
+
+class EnqueueConfig(dg.Config):
+    """What to enqueue."""
+
+    object_count: int | None = Field(
+        default=None, gt=0, description="how many objects; may be left out if object_ids are given"
+    )
+    random: bool = Field(default=False, description="pick at random instead of by ascending id")
+    object_ids: list[int] = Field(default_factory=list, description="pick among these only")
+    dry_run: bool = Field(default=False, description="say what would be enqueued, and do nothing")
+
+    @model_validator(mode="after")
+    def _says_how_many(self) -> "EnqueueConfig":
+        if self.object_count is None and not self.object_ids:
+            raise ValueError("give object_count, object_ids, or both")
+        return self
+
+
+@dg.op(name="enqueue", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
+def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
+    """Pick eligible objects that are not in the workflow, and launch a backfill of preserve_object for them."""
+    env: Environment = context.resources.environment
+    backfill_id = launch.backfill_of_run(context.run)
+    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+        if context.instance.get_backfill(backfill_id) is not None:
+            context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
+            return
+        chosen = enqueue.choose(
+            env,
+            count=config.object_count,
+            object_ids=config.object_ids,
+            random=config.random,
+            in_flight=launch.in_flight(context.instance),
+            registered=launch.registered(context.instance),
+        )
+        launched = bool(chosen.ids) and not config.dry_run
+        if launched:
+            launch.backfill(
+                context.instance,
+                launch.repository_of_run(context.run),
+                chosen.ids,
+                title=f"enqueue {len(chosen.ids)} objects",
+                backfill_id=backfill_id,
+            )
+    for object_id, reason in sorted(chosen.refused.items())[:REFUSALS_LOGGED]:
+        context.log.warning(f"object {object_id} is not enqueued: {reason}")
+    for reason, number in Counter(chosen.refused.values()).items():
+        context.log.warning(f"{number} of the objects asked for: {reason}")
+    if chosen.left:
+        context.log.warning(f"{chosen.left} objects are left: the cap on partition keys (partition_cap) is reached")
+    verb = "would be enqueued" if config.dry_run else "enqueued"
+    context.log.info(f"{len(chosen.ids)} objects {verb}" + (f", backfill {backfill_id}" if launched else ""))
+    context.add_output_metadata(
+        {
+            "enqueued": 0 if config.dry_run else len(chosen.ids),
+            "chosen": len(chosen.ids),
+            "left": chosen.left,
+            "refused": len(chosen.refused),
+            "backfill": backfill_id if launched else "none",
+            "first_ids": ", ".join(map(str, chosen.ids[:20])),
+        }
+    )
+
+
+@dg.job
+def enqueue_objects() -> None:
+    """Enqueue N objects: pick them, give them partition keys, and launch their backfill."""
+    enqueue_op()
+
+
+def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
+    """The sync jobs by name."""
+    scrape = {SCRAPE_TAG: "yes"}
+    return {
+        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects], tags=scrape),
+        "sync_attachments": dg.define_asset_job("sync_attachments", [assets.museum_attachments], tags=scrape),
+        "sync_hashes": dg.define_asset_job("sync_hashes", [assets.metadata_hashes]),
+    }

@@ -1,0 +1,221 @@
+"""Partition keys and backfills of `preserve_object`: what is registered, what is in flight, how more is launched.
+
+Dagster has no public call by which an op or a sensor starts a backfill; the few names of its inside that are needed
+for that are imported here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
+from dagster._core.storage.tags import (
+    BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    ROOT_RUN_ID_TAG,
+    SENSOR_NAME_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._core.utils import make_new_backfill_id
+
+from passari_dagster import locks
+from passari_dagster.defs.partitions import museum_objects
+from passari_dagster.defs.resources import PARTITION_TAG
+from passari_dagster.workflow import enqueue
+from passari_dagster.workflow.environment import Environment
+
+JOB_NAME = "preserve_object"
+PARTITION_SET = partition_set_snap_name_for_job_name(JOB_NAME)
+PARTITION_SET_TAG = "dagster/partition_set"
+UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+PARTITIONS_NAME = str(museum_objects.name)
+# Not those that a person cancelled.
+COMPLETED = (
+    BulkActionStatus.COMPLETED,
+    BulkActionStatus.COMPLETED_SUCCESS,
+    BulkActionStatus.COMPLETED_FAILED,
+)
+PRUNED_AT_ONCE = 300
+LOCK_WAIT = 300.0
+"""Seconds that an enqueue, or a registration, waits for another one to end."""
+
+
+def _ids(keys: Collection[str]) -> set[int]:
+    return {int(key) for key in keys if key.isascii() and key.isdigit()}
+
+
+def registered(instance: dg.DagsterInstance) -> set[int]:
+    """Objects that have a partition key."""
+    return _ids(instance.get_dynamic_partitions(PARTITIONS_NAME))
+
+
+def register(instance: dg.DagsterInstance, object_ids: Sequence[int]) -> None:
+    """Give the objects a partition key; those that have one keep it."""
+    if object_ids:
+        instance.add_dynamic_partitions(PARTITIONS_NAME, [str(id_) for id_ in object_ids])
+
+
+def live(instance: dg.DagsterInstance, among: Collection[int] | None = None) -> set[int]:
+    """Objects with a run that is queued or executes.
+
+    Arguments:
+        among: ask about these only.
+    """
+    tags = None if among is None else {PARTITION_TAG: [str(id_) for id_ in among]}
+    runs = instance.get_runs(dg.RunsFilter(job_name=JOB_NAME, statuses=UNFINISHED, tags=tags))
+    return _ids([run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags])
+
+
+def in_flight(instance: dg.DagsterInstance, among: Collection[int] | None = None) -> set[int]:
+    """Objects with a run that is queued or executes, or for which a backfill is about to make one.
+
+    Arguments:
+        among: ask about these only; the answer may hold others.
+    """
+    waiting: set[int] = set()
+    for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED], job_name=JOB_NAME)):
+        names = list(backfill.partition_names or ())
+        last = backfill.last_submitted_partition_name
+        waiting |= _ids(names[names.index(last) + 1 :] if last in names else names)
+    # Runs are read after backfills: what a backfill launches meanwhile is seen in one of the two.
+    return waiting | live(instance, among)
+
+
+def backfill(
+    instance: dg.DagsterInstance,
+    repository: RemoteRepositoryOrigin,
+    object_ids: Sequence[int],
+    *,
+    title: str,
+    launched_by: str | None = None,
+    steps: Sequence[str] | None = None,
+    backfill_id: str | None = None,
+) -> str:
+    """Launch `preserve_object` for the objects, as a backfill that the UI shows.
+
+    Arguments:
+        repository: where the job is.
+        title: in a few words; GraphQL tells it, this version's Backfills page does not.
+        launched_by: sensor that the UI names as the launcher; None: a person.
+        steps: execute these only, each run as a child of its object's last one.
+        backfill_id: None makes one.
+
+    Returns:
+        the backfill's id.
+    """
+    register(instance, object_ids)
+    backfill_id = backfill_id or make_new_backfill_id()
+    instance.add_backfill(
+        PartitionBackfill(
+            backfill_id=backfill_id,
+            partition_set_origin=RemotePartitionSetOrigin(
+                repository_origin=repository, partition_set_name=PARTITION_SET
+            ),
+            status=BulkActionStatus.REQUESTED,
+            partition_names=[str(id_) for id_ in object_ids],
+            from_failure=False,
+            reexecution_steps=steps,
+            tags={SENSOR_NAME_TAG: launched_by} if launched_by else {},
+            backfill_timestamp=time.time(),
+            title=title,
+        )
+    )
+    return backfill_id
+
+
+def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:
+    """Start again the killed runs that Dagster's run retries pass over, because their backfill has ended.
+
+    A backfill ends with its last run, and a killed run is its last one until the retries have seen it.
+
+    Arguments:
+        since: runs that ended before are left alone.
+    """
+    killed = instance.get_runs(
+        dg.RunsFilter(
+            job_name=JOB_NAME,
+            statuses=[dg.DagsterRunStatus.FAILURE],
+            tags={WILL_RETRY_TAG: "true"},
+            updated_after=since,
+        )
+    )
+    forgotten = [run for run in killed if run.is_complete_and_waiting_to_retry and _backfill_has_ended(instance, run)]
+    register(instance, sorted(_ids({run.tags[PARTITION_TAG] for run in forgotten})))
+    return [
+        dg.RunRequest(
+            run_key=run.run_id,  # the same request again and again makes one run
+            partition_key=run.tags[PARTITION_TAG],
+            tags={
+                PARTITION_SET_TAG: PARTITION_SET,
+                PARENT_RUN_ID_TAG: run.run_id,
+                ROOT_RUN_ID_TAG: run.root_run_id or run.run_id,
+                RETRY_NUMBER_TAG: str(int(run.tags.get(RETRY_NUMBER_TAG, "0")) + 1),
+            },
+        )
+        for run in forgotten
+    ]
+
+
+def _backfill_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    if BACKFILL_ID_TAG not in run.tags:
+        return False
+    backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG])
+    return backfill is None or backfill.status in COMPLETED
+
+
+def repository_of_run(run: dg.DagsterRun) -> RemoteRepositoryOrigin:
+    """Where the run's job, and so ours, is."""
+    if run.remote_job_origin is None:
+        raise dg.Failure("this job launches others: it has to run on a Dagster instance", allow_retries=False)
+    return run.remote_job_origin.repository_origin
+
+
+def repository_of_tick(context: dg.SensorEvaluationContext) -> RemoteRepositoryOrigin:
+    """Where the sensor, and so our job, is."""
+    if context.code_location_origin is None or context.repository_name is None:
+        raise dg.DagsterInvariantViolationError("the sensor has to be evaluated by a code server")
+    return RemoteRepositoryOrigin(context.code_location_origin, context.repository_name)
+
+
+def backfill_of_run(run: dg.DagsterRun) -> str:
+    """Id of the backfill that a run launches: the same for a run that is started again after it was killed."""
+    return f"enqueue-{(run.root_run_id or run.run_id).partition('-')[0]}"
+
+
+def register_candidates(env: Environment, instance: dg.DagsterInstance) -> int:
+    """Register the next objects that a person may launch, to be picked in the backfill dialog.
+
+    Returns:
+        how many are candidates now.
+    """
+    workflow = env.settings.workflow
+    with env.lock(locks.WORKFLOW, wait=LOCK_WAIT):
+        candidates = enqueue.candidates(env, limit=workflow.candidate_window, in_flight=in_flight(instance))
+        fitting = enqueue.fit(candidates, registered=registered(instance), cap=workflow.partition_cap)
+        register(instance, fitting)
+    return len(fitting)
+
+
+def prune(env: Environment, instance: dg.DagsterInstance) -> int:
+    """Remove keys of objects that wait for nothing and have no run; to be called under the workflow lock.
+
+    Returns:
+        how many were removed; at most `PRUNED_AT_ONCE`.
+    """
+    finished = enqueue.finished(env, registered(instance))[:PRUNED_AT_ONCE]
+    idle = set(finished) - in_flight(instance, finished) if finished else set()
+    for object_id in sorted(idle):
+        instance.delete_dynamic_partition(PARTITIONS_NAME, str(object_id))
+    return len(idle)

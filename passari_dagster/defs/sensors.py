@@ -1,0 +1,92 @@
+"""The sensors: verdicts of the DPS, killed runs that nobody starts again, and keys that nobody waits for."""
+
+from datetime import datetime, timedelta, timezone
+
+import dagster as dg
+
+from passari_dagster import locks
+from passari_dagster.defs import launch
+from passari_dagster.settings import Settings
+from passari_dagster.workflow import poll
+from passari_dagster.workflow.environment import Environment
+
+PRUNE_INTERVAL = 60
+KILLED_INTERVAL = 30
+KILLED_LATELY = timedelta(days=1)
+"""How long ago a run may have been killed that is started again: as long as the system may stand still at most."""
+
+
+def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list[dg.SensorDefinition]:
+    """The sensors, running."""
+
+    @dg.sensor(
+        name="processed_sips",
+        job=preserve_object,
+        minimum_interval_seconds=settings.workflow.poll_interval,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"environment"},
+        description="Records the DPS's verdicts and has each confirmed; a confirmation that failed comes back.",
+    )
+    def processed_sips(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        env: Environment = context.resources.environment
+        try:
+            with env.lock(locks.POLL, wait=0):
+                return _poll(context, env)
+        except locks.LockBusyError:
+            return dg.SkipReason("an earlier look at the DPS is not over yet")
+
+    @dg.sensor(
+        name="killed_runs",
+        job=preserve_object,
+        minimum_interval_seconds=KILLED_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts killed runs again whose backfill has ended: Dagster's own run retries do not.",
+    )
+    def killed_runs(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
+        return launch.retries_of_the_forgotten(context.instance, datetime.now(timezone.utc) - KILLED_LATELY)
+
+    @dg.sensor(
+        name="partition_keys",
+        minimum_interval_seconds=PRUNE_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"environment"},
+        description="Removes the partition keys of objects that are neither eligible nor in the workflow.",
+    )
+    def partition_keys(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        env: Environment = context.resources.environment
+        try:
+            with env.lock(locks.WORKFLOW, wait=0):
+                pruned = launch.prune(env, context.instance)
+        except locks.LockBusyError:
+            return dg.SkipReason("objects are being enqueued; next time")
+        return dg.SkipReason(f"{pruned} keys removed")
+
+    return [processed_sips, killed_runs, partition_keys]
+
+
+def _poll(context: dg.SensorEvaluationContext, env: Environment) -> dg.SkipReason:
+    try:
+        recorded = poll.record_verdicts(env, context.log.info)
+    finally:
+        # What is known already is confirmed even if the DPS cannot be asked now.
+        launched = _confirm(context, env)
+    return dg.SkipReason(f"{recorded} verdicts recorded, {launched} confirmations launched")
+
+
+def _confirm(context: dg.SensorEvaluationContext, env: Environment) -> int:
+    """Launch the confirmations that are due; answers how many."""
+    due = poll.due_confirmations(env)
+    busy = launch.in_flight(context.instance, set(due.values())) if due else set()
+    due = {package_id: object_id for package_id, object_id in due.items() if object_id not in busy}
+    object_ids = sorted(set(due.values()))
+    if object_ids:
+        poll.confirmations_launched(env, due)
+        launch.backfill(
+            context.instance,
+            launch.repository_of_tick(context),
+            object_ids,
+            title=f"confirm {len(object_ids)} packages",
+            launched_by="processed_sips",
+            steps=["confirm_sip"],
+        )
+    return len(object_ids)
