@@ -1,0 +1,173 @@
+"""The command `passari-dagster`: options and exit codes only; what is done is in `services/`.
+
+Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM; 1 something failed; 2 something has to be set or installed first.
+`demo --exit` that is stopped before its outcome ends with 128 and the signal's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from passari_dagster import settings
+from passari_dagster.errors import PassariError, SettingsError
+from passari_dagster.services.supervisor import Stop, stop_on_signals
+
+app = typer.Typer(
+    help="From a museum's catalogue to the national Digital Preservation Service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they show values of variables, which may be secret
+)
+DEMO_DATA = Path("passari-data/demo")
+SYSTEM_DATA = Path("passari-data/system")
+DataOption = Annotated[Path, typer.Option("--data", help="folder of everything that it keeps")]
+
+
+@contextlib.contextmanager
+def _told_to_people() -> Iterator[Console]:
+    """Errors become a message and an exit code; a console for the rest."""
+    try:
+        yield Console()
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except PassariError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="end when all objects are at rest")] = False,
+    data: DataOption = DEMO_DATA,
+    museum_objects: Annotated[int, typer.Option(min=1, help="objects in the simulated museum")] = 200,
+    enqueue: Annotated[
+        int, typer.Option("--enqueue", "--objects", min=1, help="objects to preserve, with those of earlier starts")
+    ] = 20,
+    port: Annotated[int, typer.Option(help="of the user interface, or the next free one")] = 3000,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds until all objects should be at rest")] = 420,
+) -> None:
+    """Run everything here, with a simulated museum and a simulated DPS, until Ctrl-C."""
+    from passari_dagster.services import demo as story
+
+    options = story.Options(
+        data=data, museum_objects=museum_objects, enqueue=enqueue, port=port, timeout=timeout, leave=exit_
+    )
+    with _told_to_people() as console:
+        try:
+            with stop_on_signals():
+                story.run(options, console)
+        except Stop as stop:
+            console.print(f"stopped ({stop}); the data is kept")
+            if exit_:
+                raise typer.Exit(128 + stop.number) from None
+
+
+@app.command()
+def up(
+    data: DataOption = SYSTEM_DATA,
+    port: Annotated[int, typer.Option(help="of the user interface, or the next free one")] = 3000,
+) -> None:
+    """Run the services for the settings of passari.toml and the environment, until Ctrl-C.
+
+    PostgreSQL and Redis are brought along unless PASSARI_DB_URL, DAGSTER_PG_URL and REDIS_URL name servers.
+    """
+    from passari_dagster.services.system import System
+
+    with _told_to_people() as console:
+        try:
+            with stop_on_signals(), System(data, port=port, report=console.print) as system:
+                console.print(f"user interface   {system.webserver_url}", highlight=False)
+                console.print(f"data             {system.data}", highlight=False, soft_wrap=True)
+                while True:
+                    system.sleep(3600)
+        except Stop as stop:
+            console.print(f"stopped ({stop})")
+
+
+@app.command()
+def check(data: DataOption = SYSTEM_DATA) -> None:
+    """Try every connection, key, directory and schema, and say what is wrong."""
+    from passari_dagster.services import check as checks
+
+    with _told_to_people() as console:
+        environment = _use_env_file(data)
+        wrong = 0
+        for finding in checks.run(settings.load(), environment):
+            mark = "[green]ok   [/green]" if finding.good else "[red]wrong[/red]"
+            console.print(mark, end=" ")
+            console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
+            wrong += not finding.good
+        if wrong:
+            raise typer.Exit(1)
+
+
+@app.command()
+def migrate(data: DataOption = SYSTEM_DATA) -> None:
+    """Bring the museum database, and Dagster's own, to the schema of this version."""
+    from passari_dagster.services import migrations
+    from passari_dagster.services.system import dagster_environment, project_root
+
+    with _told_to_people() as console:
+        environment = dagster_environment(_use_env_file(data), data)
+        root = project_root(environment)
+        url = settings.load_database().database_url.get_secret_value()
+        migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+        console.print("museum database: up to date")
+        if environment.get("DAGSTER_PG_URL"):
+            migrations.migrate_dagster(environment, root)
+            console.print("Dagster database: up to date")
+
+
+@app.command()
+def env(data: DataOption = SYSTEM_DATA) -> None:
+    """Print the command that gives a shell the environment of the system on this folder.
+
+    The values themselves are not printed, some are secret. Use it as: eval "$(passari-dagster env)"
+    """
+    import shlex
+
+    from passari_dagster.services.system import env_file
+
+    with _told_to_people():
+        path = env_file(data)
+        if not path.is_file():
+            raise SettingsError(
+                f"{path} is not there: it is written by `passari-dagster up` and `passari-dagster demo`"
+            )
+        typer.echo(f"set -a; . {shlex.quote(str(path))}; set +a")
+
+
+@app.command()
+def cancel(
+    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    resend: Annotated[
+        bool, typer.Option("--resend", help="also what was sent, if the DPS does not show it: it is sent anew then")
+    ] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Take objects' packages out of the workflow; the objects may be enqueued again."""
+    from passari_dagster.workflow.cancel import cancel_package
+    from passari_dagster.workflow.environment import open_environment
+
+    with _told_to_people() as console:
+        _use_env_file(data)
+        with open_environment(settings.load()) as environment:
+            for object_id in object_ids:
+                cancel_package(environment, object_id, console.print, resend=resend)
+
+
+def _use_env_file(data: Path) -> dict[str, str]:
+    """Our environment, with what is missing in it from the env file of the system on this folder."""
+    from passari_dagster.services.system import read_env
+
+    for name, value in read_env(data).items():
+        os.environ.setdefault(name, value)
+    return dict(os.environ)
