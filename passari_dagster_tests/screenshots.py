@@ -1,0 +1,248 @@
+"""The UI in a browser, as an administrator uses it; and the README's pictures of it.
+
+    python -m passari_dagster_tests.screenshots docs/images
+
+starts a system of its own, works in it by clicks, and photographs the pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.wait import WebDriverWait
+
+from passari_dagster_tests.running import Running, running_system
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+PATIENCE = 60
+"""Seconds that a page may take."""
+LARGEST = 200 * 1024
+"""Bytes of a picture in the README."""
+TROUBLE = ("An unexpected error", "An error occurred", "Unexpected GraphQL error", "can't be displayed", "Python error")
+"""What Dagster's pages say when something went wrong."""
+PARTITIONS = "/locations/passari_dagster/jobs/preserve_object/partitions"
+DIALOG = "//*[@role='dialog' and contains(., 'Launch preserve_object backfill')]"
+
+
+class Browser:
+    """A browser at a running system's UI.
+
+    Arguments:
+        url: of the webserver.
+        driver: Chromium's.
+    """
+
+    def __init__(self, url: str, driver: webdriver.Chrome) -> None:
+        self._url, self._driver = url, driver
+        self._wait = WebDriverWait(driver, PATIENCE, poll_frequency=0.1)
+
+    @property
+    def text(self) -> str:
+        """What the page says."""
+        return str(self._driver.execute_script("return document.body.innerText"))
+
+    def open(self, path: str, *texts: str) -> None:
+        """Open a page, and wait until it says all of the texts."""
+        self._driver.get(self._url + path)
+        self.see(*texts)
+
+    def see(self, *texts: str) -> None:
+        """Wait until the page says all of the texts, and nothing of trouble."""
+        deadline = time.monotonic() + PATIENCE
+        while missing := [text for text in texts if text not in self.text]:
+            assert time.monotonic() < deadline, f"{self._driver.current_url} does not say {missing}:\n{self.text}"
+            time.sleep(0.1)
+        self.assert_no_trouble()
+
+    def element(self, xpath: str) -> WebElement:
+        """Something that can be clicked, as soon as it can."""
+        element = self._wait.until(expected_conditions.element_to_be_clickable((By.XPATH, xpath)))
+        assert isinstance(element, WebElement)
+        return element
+
+    def click(self, label: str, within: str = "") -> None:
+        """Click the button that says so."""
+        self.element(f"{within}//button[contains(normalize-space(), '{label}')]").click()
+
+    def scroll_to(self, heading: str) -> None:
+        """Have a heading at the top."""
+        element = self.element(f"//*[normalize-space(text())='{heading}']")
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
+
+    def assert_no_trouble(self) -> None:
+        """The page shows no error, and the browser's console holds none."""
+        text = self.text
+        assert not [words for words in TROUBLE if words in text], text
+        console = [
+            entry["message"]
+            for entry in self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+            if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+        ]
+        assert not console, console
+
+    def decline_newsletter(self) -> None:
+        """Answer the dialog that Dagster shows to the first visitor of an instance, a second after the page."""
+        self.click("Skip")
+        self._wait.until(expected_conditions.invisibility_of_element_located((By.XPATH, "//button[.='Skip']")))
+
+    def resize(self, width: int, height: int) -> None:
+        """Have a window of this size, in CSS pixels; pictures have a quarter more, for sharp letters."""
+        self._driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1.25, "mobile": False},
+        )
+
+    def photograph(self, path: Path) -> None:
+        """Save a picture of the page when nothing moves on it any more."""
+        deadline = time.monotonic() + PATIENCE
+        picture, previous = self._driver.get_screenshot_as_png(), b""
+        while picture != previous:
+            assert time.monotonic() < deadline, f"{self._driver.current_url} does not come to rest"
+            time.sleep(0.4)
+            picture, previous = self._driver.get_screenshot_as_png(), picture
+        self.assert_no_trouble()
+        colours = Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        colours.save(path, optimize=True)
+
+
+@contextlib.contextmanager
+def browser_at(running: Running) -> Iterator[Browser]:
+    """A fresh Chromium at the UI of a running system."""
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(CHROMIUM)
+        for flag in (
+            "headless=new",
+            "no-sandbox",
+            "disable-gpu",
+            "disable-quic",
+            "no-first-run",
+            "disable-background-networking",
+            "disable-component-update",
+            "disable-sync",
+            "no-proxy-server",
+            "window-size=1600,1000",
+            f"user-data-dir={profile}",
+        ):
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        # Both programs are named, so that Selenium looks for none.
+        driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+        try:
+            browser = Browser(running.webserver.url, driver)
+            greets = running.webserver.ask("{shouldShowNux}")["shouldShowNux"]
+            browser.open("/jobs", "preserve_object")
+            if greets:
+                browser.decline_newsletter()
+            yield browser
+        finally:
+            driver.quit()
+
+
+def launch_by_clicks(browser: Browser, object_ids: Sequence[int], picture: Path) -> str:
+    """Pick objects in the backfill dialog of `preserve_object`, and launch them.
+
+    Arguments:
+        picture: where the dialog is saved, as it is before the last click.
+
+    Returns:
+        the backfill's id.
+    """
+    browser.resize(1280, 800)
+    browser.open(PARTITIONS, "Total partitions", "Backfill history")
+    browser.click("Launch backfill")
+    browser.see("Launch preserve_object backfill", "Select partitions to submit")
+    browser.element("//*[starts-with(text(), 'Select a partition')]").click()
+    for object_id in object_ids:
+        search = browser.element("//input[@placeholder='Filter partitions']")
+        search.send_keys(Keys.CONTROL, "a")
+        search.send_keys(str(object_id))
+        browser.element(f"//*[@role='menuitem'][.//*[@title='{object_id}']]").click()
+    # The list is closed by a click beside it. The escape key would close the whole dialog.
+    browser.element("//*[starts-with(text(), 'Select partitions to materialize')]").click()
+    browser.see(f"Missing ({len(object_ids)})")
+    browser.photograph(picture)
+    browser.click(f"Submit {len(object_ids)} runs", DIALOG)
+    browser.see("Created backfill")
+    created = re.search(r"Created backfill\s+(\w+)", browser.text)
+    assert created, browser.text
+    return created[1]
+
+
+def photograph_pages(running: Running, browser: Browser, object_id: int, directory: Path) -> None:
+    """Visit the pages that the README tells of, see that each shows what it should, and save its picture.
+
+    Arguments:
+        object_id: one that was sent in a backfill and is preserved.
+    """
+    first = running.details(running.runs_of(object_id)[0]["runId"])
+    backfill = next(tag["value"] for tag in first["tags"] if tag["key"] == "dagster/backfill")
+
+    browser.resize(1280, 800)
+    browser.open(PARTITIONS, "Total partitions", "Failed partitions", "Run duration", backfill)
+    browser.photograph(directory / "partitions.png")
+
+    browser.resize(1280, 580)
+    browser.open("/runs?view=backfills", backfill, "Success")
+    browser.photograph(directory / "backfills.png")
+
+    browser.open(f"/runs/b/{backfill}?tab=runs", backfill, "Success", str(object_id))
+    browser.photograph(directory / "backfill.png")
+
+    browser.resize(1280, 800)
+    browser.open(
+        f"/runs/{first['runId']}",
+        *(f"partition: {object_id}", "download_object", "create_sip", "submit_sip", "Re-executions (1)"),
+        *("waits for its verdict", "RUN_SUCCESS"),
+    )
+    browser.photograph(directory / "run.png")
+
+    browser.resize(1280, 640)
+    browser.open(
+        "/locations/passari_dagster/asset-groups/museumplus/lineage",
+        *("museum_objects", "museum_attachments", "metadata_hashes", "Materialized"),
+    )
+    browser.photograph(directory / "asset-graph.png")
+
+    browser.resize(1280, 1010)
+    browser.open("/assets/museum_objects", "Latest materialization", "Metadata", "new_objects")
+    browser.click("Plots")
+    browser.element("(//canvas)[5]")
+    browser.scroll_to("Metadata")
+    browser.see("candidates", "duration_s", "items", "items_per_second", "new_objects")
+    browser.photograph(directory / "plots.png")
+
+
+def main(directory: Path) -> None:
+    """Take all pictures."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="screenshots-") as folder, running_system(Path(folder)) as running:
+        museum = running.house.museum
+        for changes in (9, 4, 14, 6):
+            for object_id in museum.object_ids[-changes:]:
+                museum.edit_object(object_id, title=f"{museum.object(object_id).title}, tarkistettu")
+            running.run("sync_objects")
+        running.run("sync_hashes")
+        object_ids = running.good_objects()[10:13]
+        with browser_at(running) as browser:
+            launch_by_clicks(browser, object_ids, directory / "backfill-dialog.png")
+            running.wait_until("preserved", *object_ids)
+            photograph_pages(running, browser, object_ids[0], directory)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
