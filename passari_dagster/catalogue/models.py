@@ -146,9 +146,18 @@ class MuseumPackage(Base):
     )
 
     @property
+    def rest(self) -> str | None:
+        """How the package left the workflow; None: it is still in it."""
+        if self.preserved:
+            return "preserved"
+        if self.rejected:
+            return "rejected"
+        return "cancelled" if self.cancelled else None
+
+    @property
     def is_open(self) -> bool:
         """Whether the package is still in the workflow."""
-        return not (self.preserved or self.rejected or self.cancelled)
+        return self.rest is None
 
 
 class MuseumObject(Base):

@@ -46,7 +46,8 @@ class PackageFacts:
     downloaded: bool
     packaged: bool
     uploaded: bool
-    open: bool
+    rest: str | None
+    """How the package left the workflow: preserved, rejected or cancelled; None: it is in it."""
     sip_size: int | None
     sip_sha256: str | None
     submission_date: datetime | None
@@ -55,6 +56,11 @@ class PackageFacts:
     report_day: date | None
     transfer_id: str | None
     confirmed: bool
+
+    @property
+    def open(self) -> bool:
+        """Whether the package is in the workflow."""
+        return self.rest is None
 
     @property
     def intended(self) -> bool:
@@ -105,7 +111,7 @@ def facts(session: Session, package: MuseumPackage) -> PackageFacts:
         downloaded=bool(package.downloaded),
         packaged=bool(package.packaged),
         uploaded=bool(package.uploaded),
-        open=package.is_open,
+        rest=package.rest,
         sip_size=package.sip_size,
         sip_sha256=package.sip_sha256,
         submission_date=package.submission_date,

@@ -92,7 +92,9 @@ def download_object(env: Environment, object_id: int, log: Log) -> StepResult:
 def create_sip(env: Environment, object_id: int, log: Log) -> StepResult:
     """Make the SIP, or freeze the object if its content forbids it."""
     workspace = _workspace(env, object_id)
-    package = _open_package(env, object_id)
+    package = _begun_package(env, object_id)
+    if not package.open:
+        return _nothing_left(package)
     if package.intended or _is_packaged(package, workspace):
         return StepResult(Outcome.DONE, f"{package.sip_filename} was made already")
     try:
@@ -108,7 +110,9 @@ def create_sip(env: Environment, object_id: int, log: Log) -> StepResult:
 def submit_sip(env: Environment, object_id: int, log: Log) -> StepResult:
     """Send the SIP, unless it was sent; then leave it to the DPS."""
     workspace = _workspace(env, object_id)
-    package = _open_package(env, object_id)
+    package = _begun_package(env, object_id)
+    if not package.open:
+        return _nothing_left(package)
     if not package.uploaded:
         with _working(env, package, workspace, "submit-sip", log) as say:
             env.toolkit.submit(package, workspace.root, partial(_record_intent, env, package), say)
@@ -151,12 +155,17 @@ def _workspace(env: Environment, object_id: int) -> Workspace:
     return Workspace(env.settings.package_dir, object_id)
 
 
-def _open_package(env: Environment, object_id: int) -> PackageFacts:
+def _begun_package(env: Environment, object_id: int) -> PackageFacts:
     with env.transaction() as session:
         package = packages.latest(session, object_id)
-    if package is None or not package.open:
+    if package is None:
         raise PermanentFailure(f"object {object_id} has no package in the workflow; launch the whole job for it")
     return package
+
+
+def _nothing_left(package: PackageFacts) -> StepResult:
+    """A run that was killed and starts again may find that the package has come to rest meanwhile."""
+    return StepResult(Outcome.SKIPPED, f"{package.sip_filename} was {package.rest}: nothing is left to do")
 
 
 def _is_downloaded(package: PackageFacts, workspace: Workspace) -> bool:

@@ -96,6 +96,19 @@ def test_killed_after_the_museum_was_told(house: House, env: Environment) -> Non
     assert archived(house, env, object_id)["confirm-sip.log.gz"].count(b"--- confirm-sip") == 2
 
 
+def test_a_killed_run_that_is_started_again_after_the_confirmation_has_nothing_left_to_do(
+    house: House, env: Environment
+) -> None:
+    """The rename was carried out at the DPS, which was quicker than the retry; that begins at the step that died."""
+    object_id = judged_object(house, env)
+    end_well(house, env, object_id)
+    for step in (preserve.create_sip, preserve.submit_sip, preserve.confirm_sip):
+        result = step(env, object_id, quiet)
+        assert result.outcome is Outcome.SKIPPED
+    assert "was preserved: nothing is left to do" in preserve.submit_sip(env, object_id, quiet).message
+    assert not any((house.directory / "packages").iterdir())
+
+
 def test_killed_after_the_logs_were_archived(house: House, env: Environment) -> None:
     object_id = judged_object(house, env)
 
