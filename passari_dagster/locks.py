@@ -1,8 +1,8 @@
 """Locks in Redis: one holder over all processes and hosts.
 
 A lock expires when its holder is killed, and is renewed as long as the holder lives and Redis is not away for longer
-than a lock lives. It keeps two from working at once; should it fail all the same, the database's guarded transitions
-refuse what the second one records.
+than some ten seconds. A holder that lost it all the same (its process stood still, Redis lost its data) does not know:
+so it checks before it records anything.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import redis
 import redis_lock
@@ -43,8 +44,44 @@ class LockBusyError(TransientFailure):
     """Somebody else held the lock all the while that we were ready to wait."""
 
 
+class LockLostError(TransientFailure):
+    """The lock is not ours any more, and may be somebody else's: what we do under it must not be recorded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A lock that is held, as far as its holder knows.
+
+    Arguments:
+        name: which lock.
+    """
+
+    name: str
+    _lock: redis_lock.Lock
+
+    def check(self) -> None:
+        """Make sure that the lock is ours still; it then is for another expiry.
+
+        Raises:
+            LockLostError: it is not.
+            TransientFailure: Redis does not say.
+        """
+        try:
+            # Compares the owner and renews in one: a lock that is ours by a hair's breadth lasts through the commit.
+            self._lock.extend()
+        except redis_lock.NotAcquired as error:
+            raise LockLostError(
+                f"the lock {self.name!r} is lost: this process stood still for longer than the lock lives, or Redis "
+                "was away or lost its data. Another process may hold it: nothing more is recorded here"
+            ) from error
+        except redis.RedisError as error:
+            raise TransientFailure(
+                f"Redis does not say whether the lock {self.name!r} is ours still: {type(error).__name__}"
+            ) from error
+
+
 @contextlib.contextmanager
-def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterator[None]:
+def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterator[Held]:
     """Hold a lock while the block runs.
 
     Arguments:
@@ -52,6 +89,9 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
         name: which lock.
         expiry: seconds until a killed holder's lock is free; a living holder renews it at two thirds of that.
         wait: seconds to wait for another holder; 0: do not wait.
+
+    Returns:
+        the lock, to be checked before anything is recorded.
 
     Raises:
         LockBusyError: not got within `wait`.
@@ -74,9 +114,9 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
         if not got:
             raise LockBusyError(f"the lock {name!r} is held by another process, waited {wait:g} s")
         try:
-            yield
+            yield Held(name, lock)
         finally:
-            # Not to be had back: expired, or Redis is gone. What we did is guarded by the database.
+            # Not to be had back: expired, or Redis is gone. What was recorded was recorded while it was ours.
             with contextlib.suppress(redis_lock.NotAcquired, redis.RedisError):
                 lock.release()
     finally:

@@ -1,12 +1,15 @@
-"""A lock has one holder over all processes, and outlives neither a holder that was killed nor one that is done."""
+"""A lock has one holder over all processes, outlives neither a holder that was killed nor one that is done, and tells
+a holder that stood still that it is lost."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,15 +17,22 @@ from pydantic import SecretStr
 
 from passari_dagster import locks
 from passari_dagster.errors import TransientFailure
-from passari_dagster.locks import LockBusyError
+from passari_dagster.locks import LockBusyError, LockLostError
+from passari_dagster.services.embedded import EmbeddedRedis
 
 HOLDER = """
 import sys
 from pydantic import SecretStr
 from passari_dagster import locks
-with locks.hold(SecretStr(sys.argv[1]), sys.argv[2], expiry=int(sys.argv[3]), wait=0):
+with locks.hold(SecretStr(sys.argv[1]), sys.argv[2], expiry=int(sys.argv[3]), wait=0) as held:
     print("held", flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:  # whoever asks is told whether the lock is held still
+        try:
+            held.check()
+        except locks.LockLostError as error:
+            print(f"lost: {error}", flush=True)
+        else:
+            print("held", flush=True)
 """
 
 
@@ -37,6 +47,15 @@ def another_process(redis_url: SecretStr, name: str, expiry: int) -> Iterator[su
             yield process
         finally:
             process.kill()
+
+
+def ask(process: subprocess.Popen[str]) -> str:
+    """What a holder in another process says of its lock."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("?\n")
+    process.stdin.flush()
+    return process.stdout.readline()
 
 
 def test_one_holder_at_a_time_over_all_processes(redis_url: SecretStr) -> None:
@@ -73,12 +92,13 @@ def test_the_lock_of_a_killed_holder_is_free_when_it_has_expired(redis_url: Secr
             assert time.monotonic() - begun < 10
 
 
-def test_a_living_holder_keeps_its_lock_beyond_the_expiry(redis_url: SecretStr) -> None:
+def test_a_living_holder_keeps_its_lock_beyond_several_expiries(redis_url: SecretStr) -> None:
     name = locks.object_lock(4)
-    with locks.hold(redis_url, name, expiry=3, wait=0):
-        time.sleep(4)
+    with locks.hold(redis_url, name, expiry=3, wait=0) as held:
+        time.sleep(10)
         with pytest.raises(LockBusyError), locks.hold(redis_url, name, expiry=3, wait=0):
             pass
+        held.check()
     with locks.hold(redis_url, name, expiry=3, wait=0):
         pass
 
@@ -99,6 +119,52 @@ def test_a_lock_that_was_lost_meanwhile_does_not_spoil_what_was_done(redis_url: 
             assert client.delete(f"lock:passari:{name}") == 1
         with locks.hold(redis_url, name, expiry=60, wait=0):
             pass
+
+
+def test_a_holder_that_stood_still_is_told_that_its_lock_is_lost_and_leaves_it_to_the_other(
+    redis_url: SecretStr,
+) -> None:
+    """A machine that slept, a disk that hung: its renewal stood still too."""
+    name = locks.object_lock(7)
+    with another_process(redis_url, name, expiry=2) as stalled:
+        assert ask(stalled) == "held\n"
+        stalled.send_signal(signal.SIGSTOP)
+        with locks.hold(redis_url, name, expiry=60, wait=30) as held:
+            stalled.send_signal(signal.SIGCONT)
+            assert ask(stalled).startswith("lost: the lock 'object-7' is lost")
+            assert stalled.stdin is not None
+            stalled.stdin.close()
+            assert stalled.wait(60) == 0
+            held.check()
+            with pytest.raises(LockBusyError), locks.hold(redis_url, name, expiry=60, wait=0):
+                pass
+
+
+def test_a_lock_that_redis_forgot_is_lost_also_if_nobody_else_took_it(redis_url: SecretStr) -> None:
+    with locks.hold(redis_url, locks.WORKFLOW, expiry=60, wait=0) as held:
+        held.check()
+        with contextlib.closing(redis.Redis.from_url(redis_url.get_secret_value())) as client:
+            client.flushall()
+        with pytest.raises(LockLostError, match="'workflow' is lost"):
+            held.check()
+
+
+def test_a_redis_that_is_away_does_not_say_that_the_lock_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor that it is lost: when Redis is back with its data within the expiry, it is held as before."""
+    monkeypatch.setattr(locks, "RETRIES", 3)
+    server = EmbeddedRedis(tmp_path / "redis")
+    with server:
+        url = SecretStr(server.url())
+        with locks.hold(url, locks.WORKFLOW, expiry=60, wait=0) as held:
+            assert server.child is not None
+            server.child.stop()
+            with pytest.raises(TransientFailure, match="does not say whether the lock 'workflow'") as raised:
+                held.check()
+            assert not isinstance(raised.value, LockLostError)
+            with server:
+                held.check()
 
 
 def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:

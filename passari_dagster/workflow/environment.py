@@ -35,12 +35,16 @@ class Environment:
         engine: the museum database.
         toolkit: the steps' way to the outside.
         now: the clock.
+
+    One run, tick or command has one environment, and with it the locks that it holds: its transactions check them.
     """
 
     settings: Settings
     engine: Engine
     toolkit: PreservationToolkit
     now: Callable[[], datetime] = field(default=utc_now)
+    # Over all threads, and shared with the copies that `dataclasses.replace` makes: a lock is held for each of them.
+    _held: list[locks.Held] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def delays(self) -> Delays:
@@ -48,14 +52,31 @@ class Environment:
         workflow = self.settings.workflow
         return Delays(preservation=workflow.preservation_delay, update=workflow.update_delay)
 
-    def transaction(self) -> contextlib.AbstractContextManager[Session]:
-        """A session that commits when its block ends well."""
-        return database.transaction(self.engine)
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits when its block ends well and every lock that is held here is ours still.
 
-    def lock(self, name: str, *, wait: float) -> contextlib.AbstractContextManager[None]:
+        Raises:
+            LockLostError: a lock is not; nothing is committed.
+            TransientFailure: Redis does not say; nothing is committed.
+        """
+        with database.transaction(self.engine) as session:
+            yield session
+            # The rows are written first, which may take a wait for somebody else's: only the commit is left then.
+            session.flush()
+            for held in tuple(self._held):
+                held.check()
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, wait: float) -> Iterator[locks.Held]:
         """Hold one of the locks of `passari_dagster.locks`; `wait` in seconds."""
         expiry = self.settings.workflow.lock_expiry
-        return locks.hold(self.settings.redis_url, name, expiry=expiry, wait=wait)
+        with locks.hold(self.settings.redis_url, name, expiry=expiry, wait=wait) as held:
+            self._held.append(held)
+            try:
+                yield held
+            finally:
+                self._held.remove(held)
 
 
 def load_toolkit(settings: Settings) -> PreservationToolkit:

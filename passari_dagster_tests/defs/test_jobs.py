@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import redis
 from pydantic import SecretStr
 
-from passari_dagster.defs import build_defs, launch
+from passari_dagster import locks
+from passari_dagster.defs import build_defs, jobs, launch
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
-from passari_dagster_tests.house import House, object_row, synchronise_all
+from passari_dagster_tests.house import House, object_row, package_rows, synchronise_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 
@@ -56,9 +61,11 @@ class Bench:
         defs = build_defs(env.settings, {"environment": env})
         self.job = defs.resolve_job_def("preserve_object")
 
-    def run(self, object_id: int | str) -> dg.ExecuteInProcessResult:
+    def run(self, object_id: int | str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
         self.instance.add_dynamic_partitions(launch.PARTITIONS_NAME, [str(object_id)])
-        return self.job.execute_in_process(partition_key=str(object_id), instance=self.instance, raise_on_error=False)
+        return self.job.execute_in_process(
+            partition_key=str(object_id), instance=self.instance, raise_on_error=False, tags=tags
+        )
 
     def tags(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         run = self.instance.get_run_by_id(result.run_id)
@@ -156,8 +163,6 @@ def test_a_step_that_a_person_cancels_does_not_begin_again(bench: Bench) -> None
 
 
 def test_an_object_is_not_worked_on_by_two_runs_at_once(bench: Bench) -> None:
-    from passari_dagster import locks
-
     short = bench.env.settings.model_copy(
         update={"workflow": bench.env.settings.workflow.model_copy(update={"lock_expiry": 1})}
     )
@@ -167,6 +172,83 @@ def test_an_object_is_not_worked_on_by_two_runs_at_once(bench: Bench) -> None:
     assert not result.success
     assert bench.toolkit.calls == []
     assert bench.run(OBJECT).success, "and the lock is free when it was left"
+
+
+def _lose(redis_url: SecretStr, name: str) -> None:
+    """Redis lets a lock go that is held."""
+    with contextlib.closing(redis.Redis.from_url(redis_url.get_secret_value())) as client:
+        assert client.delete(f"lock:passari:{name}") == 1
+
+
+class LosingToolkit(ScriptedToolkit):
+    """A toolkit in whose process all stands still while the SIP is made; Redis lets the lock go meanwhile."""
+
+    def __init__(self, redis_url: SecretStr) -> None:
+        super().__init__()
+        self._redis_url, self.loses = redis_url, True
+
+    def package(self, package: object, root: Path, log: Log) -> Packaged:
+        if self.loses:
+            _lose(self._redis_url, locks.object_lock(OBJECT))
+        return super().package(package, root, log)
+
+
+RUN_RETRIES = {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False}
+"""As dagster.yaml has them."""
+
+
+def test_a_run_that_lost_its_lock_is_not_retried_in_itself_but_started_again(
+    bench: Bench, redis_url: SecretStr
+) -> None:
+    """The lock cannot be had back within the run; in a new one it is taken anew."""
+    toolkit = LosingToolkit(redis_url)
+    object.__setattr__(bench.env, "toolkit", toolkit)
+    with dg.DagsterInstance.ephemeral(settings={"run_retries": RUN_RETRIES}) as instance:
+        bench = Bench(bench.env, toolkit, instance)
+        lost = bench.run(OBJECT)
+        assert not lost.success
+        assert _steps(lost)["create_sip"] == "failed"
+        assert toolkit.calls == ["download", "package"], "not in this run"
+        assert bench.tags(lost)[jobs.RETRY_RUN_TAG] == "true"
+        assert bench.tags(lost)["dagster/will_retry"] == "true", "but in the next one, says Dagster"
+        failure = next(e for e in lost.all_events if e.event_type_value == "STEP_FAILURE")
+        assert "the lock 'object-1000000' is lost" in str(failure.step_failure_data)
+        (package,) = package_rows(bench.env, OBJECT)
+        assert package.downloaded
+        assert not package.packaged, "nothing was recorded without the lock"
+
+        # As Dagster starts a run again: with its parent's tags, and names of the family.
+        family = {jobs.PARENT_TAG: lost.run_id, "dagster/root_run_id": lost.run_id}
+        toolkit.loses = False
+        toolkit.failures["package"] = [TransientFailure("the network storage is away")] * 3
+        child = bench.run(OBJECT, tags={**family, jobs.RETRY_RUN_TAG: "true"})
+        assert not child.success
+        assert bench.tags(child)["dagster/will_retry"] == "false", "an op's error is its retry policy's affair, as ever"
+
+        assert bench.run(OBJECT).success, "launched again, it goes on"
+        assert toolkit.calls[-1] == "submit"
+
+
+@pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so
+def test_an_enqueue_that_lost_its_lock_launches_nothing(
+    bench: Bench, redis_url: SecretStr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one may be choosing the same objects."""
+    choose = enqueue.choose
+
+    def slow(*args: Any, **kwargs: Any) -> enqueue.Chosen:
+        chosen = choose(*args, **kwargs)
+        assert chosen.ids
+        _lose(redis_url, locks.WORKFLOW)
+        return chosen
+
+    monkeypatch.setattr(enqueue, "choose", slow)
+    job = build_defs(bench.env.settings, {"environment": bench.env}).resolve_job_def("enqueue_objects")
+    config = {"ops": {"enqueue": {"config": {"object_count": 3}}}}
+    with pytest.raises(locks.LockLostError):
+        job.execute_in_process(run_config=config, instance=bench.instance)
+    assert not bench.instance.get_backfills()
+    assert not launch.registered(bench.instance)
 
 
 def test_a_partition_that_is_no_object_id_is_refused_by_name(bench: Bench) -> None:
