@@ -1,0 +1,1 @@
+"""The Dagster instance's side: run coordinator, launcher, workers, pooled storage. No rules of the museum here."""

@@ -1,0 +1,120 @@
+"""Bringing Redis into line with Dagster's database, which is the truth: after a FLUSHALL, a lost or an old Redis, or a
+worker that died with a run in its hands.
+
+A run is enqueued again only while the database calls it QUEUED, and a worker executes it only if it is so still: too
+much in the queue does no harm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import dagster as dg
+
+from passari_dagster.run_queue import runs
+from passari_dagster.run_queue.dagster_internals import UNFINISHED
+from passari_dagster.run_queue.ledger import Ledger
+
+SECOND_LOOK = 2.0
+"""Seconds after which a run that no queue holds is looked for once more: a worker may be about to begin it."""
+STARTING_SECONDS = 30.0
+"""A run that is STARTING for longer, and that no worker has a lease of, never began."""
+AT_ONCE = 2000
+"""Most runs that one call enqueues or claims again."""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What was brought into line.
+
+    Arguments:
+        enqueued: runs that no queue held.
+        claimed: runs whose claim was lost.
+        freed: claims of runs that have ended.
+        failed: runs that never began.
+        dropped: queued in Redis, and not in the database.
+    """
+
+    enqueued: int
+    claimed: int
+    freed: int
+    failed: int
+    dropped: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.enqueued} runs enqueued again, {self.claimed} claimed again, {self.failed} never began, "
+            f"{self.freed} claims freed, {self.dropped} dropped from the queue"
+        )
+
+
+def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:
+    """Compare, and mend what differs. Costs a handful of queries, however many runs are queued.
+
+    Raises:
+        redis.RedisError: Redis is away; nothing is lost by that, the next call does it.
+    """
+    # Redis is read before the database: what is new meanwhile is seen in the database, and not taken for lost.
+    claims, in_redis = ledger.claims(), ledger.queued()
+    unfinished = _ids(instance, UNFINISHED)
+    queued = _ids(instance, [dg.DagsterRunStatus.QUEUED])
+    freed = sum(
+        ledger.release(claimed, run_id) for claimed, run_id in claims.items() if run_id not in unfinished
+    )
+    dropped = sum(ledger.remove(run_id) for run_id in in_redis - unfinished)
+    return Reconciled(
+        enqueued=_enqueue(instance, ledger, queued - in_redis),
+        claimed=_claim(instance, ledger, unfinished.difference(claims.values())),
+        freed=freed,
+        failed=_fail_those_that_never_began(instance, ledger),
+        dropped=dropped,
+    )
+
+
+def _ids(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]) -> set[str]:
+    return set(instance.get_run_ids(dg.RunsFilter(statuses=list(statuses))))
+
+
+def _enqueue(instance: dg.DagsterInstance, ledger: Ledger, missing: set[str]) -> int:
+    if not missing:
+        return 0
+    time.sleep(SECOND_LOOK)
+    missing -= ledger.queued()
+    count = 0
+    for run in _runs(instance, missing):
+        taken = run.status is not dg.DagsterRunStatus.QUEUED or ledger.lease_of(run.run_id) is not None
+        if not taken and runs.admit(instance, ledger, run):
+            runs.enqueue(ledger, run, anew=True)
+            count += 1
+    return count
+
+
+def _claim(instance: dg.DagsterInstance, ledger: Ledger, unclaimed: set[str]) -> int:
+    """Runs that execute get their claim back; of those that are queued the worker sees to it."""
+    count = 0
+    for run in _runs(instance, unclaimed):
+        claimed = runs.claimed_by(run)
+        if claimed is not None and not run.is_finished and ledger.claim(claimed, run.run_id) == run.run_id:
+            count += 1
+    return count
+
+
+def _runs(instance: dg.DagsterInstance, ids: set[str]) -> list[dg.DagsterRun]:
+    """In the order of their creation, so that the queue is as it was."""
+    if not ids:
+        return []
+    return list(instance.get_runs(dg.RunsFilter(run_ids=sorted(ids)[:AT_ONCE]), ascending=True))
+
+
+def _fail_those_that_never_began(instance: dg.DagsterInstance, ledger: Ledger) -> int:
+    """A worker died between the report that a run is STARTING and its first event."""
+    count = 0
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+        run = record.dagster_run
+        age = time.time() - record.update_timestamp.timestamp()
+        if age > STARTING_SECONDS and ledger.lease_of(run.run_id) is None:
+            runs.report_dead(instance, ledger, run.run_id, "The worker that took the run died before it began.")
+            count += 1
+    return count

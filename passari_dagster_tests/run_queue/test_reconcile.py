@@ -1,0 +1,81 @@
+"""Redis is lost, or an old one is restored: the database says what is to be done."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from passari_dagster.run_queue import reconcile as module
+from passari_dagster.run_queue.ledger import Lease
+from passari_dagster.run_queue.reconcile import reconcile
+from passari_dagster_tests.run_queue.site import Site, flush
+from passari_dagster_tests.run_queue.toy_runs import gated
+
+
+def test_nothing_is_to_be_done_when_all_is_well(site: Site) -> None:
+    site.submit(gated, "1")
+    site.submit(gated)
+    done = reconcile(site.instance, site.ledger)
+    assert (done.enqueued, done.claimed, done.freed, done.failed, done.dropped) == (0, 0, 0, 0, 0)
+
+
+def test_after_flushall_queued_runs_are_enqueued_and_claimed_again_in_their_order(site: Site) -> None:
+    runs = [site.submit(gated, str(number)) for number in range(5)]
+    flush(site)
+    done = reconcile(site.instance, site.ledger)
+    assert done.enqueued == 5
+    assert site.ledger._queues["passari-normal"].job_ids == runs
+    assert sorted(site.ledger.claims().values()) == sorted(runs)
+
+
+def test_a_run_that_was_queued_while_redis_was_away_gets_there(site: Site) -> None:
+    site.stop_redis()
+    run_id = site.submit(gated, "4711")
+    site.start_redis()
+    assert reconcile(site.instance, site.ledger).enqueued == 1
+    assert site.ledger.queued() == {run_id}
+
+
+def test_two_runs_of_an_object_queued_while_redis_was_away_become_one(site: Site) -> None:
+    site.stop_redis()
+    first, second = site.submit(gated, "4711"), site.submit(gated, "4711")
+    site.start_redis()
+    reconcile(site.instance, site.ledger)
+    assert (site.status(first), site.status(second)) == ("QUEUED", "CANCELED")
+
+
+def test_a_restored_redis_that_remembers_the_past_is_corrected(site: Site) -> None:
+    run_id = site.submit(gated, "4711")
+    site.instance.report_run_canceled(site.run(run_id))
+    done = reconcile(site.instance, site.ledger)
+    assert (done.freed, done.dropped) == (1, 1)
+    assert site.ledger.claims() == {}
+    assert site.ledger.queued() == set()
+
+
+def test_a_message_that_died_with_its_worker_is_sent_again(site: Site) -> None:
+    run_id = site.submit(gated, "4711")
+    site.ledger.connection.lpop("rq:queue:passari-normal")
+    assert reconcile(site.instance, site.ledger).enqueued == 1
+    assert site.ledger.queued() == {run_id}
+
+
+def test_a_run_that_a_worker_just_begins_is_left_alone(site: Site) -> None:
+    run_id = site.submit(gated, "4711")
+    site.ledger.connection.lpop("rq:queue:passari-normal")
+    assert site.ledger.take_lease(Lease(run_id, "host", "worker", 1, time.time(), "gated 4711"))
+    assert reconcile(site.instance, site.ledger).enqueued == 0
+
+
+def test_a_run_whose_worker_died_before_it_began_is_failed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    from passari_dagster.run_queue.dagster_internals import report_starting
+
+    run_id = site.submit(gated, "4711")
+    site.ledger.connection.lpop("rq:queue:passari-normal")
+    report_starting(site.instance, site.run(run_id))
+    assert reconcile(site.instance, site.ledger).failed == 0, "not at once"
+    monkeypatch.setattr(module, "STARTING_SECONDS", 0.0)
+    assert reconcile(site.instance, site.ledger).failed == 1
+    assert site.status(run_id) == "FAILURE"
+    assert site.ledger.claims() == {}
