@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import create_engine, inspect, text
 
+from passari_dagster.catalogue import database, packages
+from passari_dagster.catalogue.models import MuseumObject
 from passari_dagster_tests.conftest import PROJECT, alembic_config, run_sql, shared
 
 FIRST = "156f33fadc35"
@@ -154,6 +157,29 @@ def test_a_passari_workflow_database_is_taken_over_in_place(full_postgres: str) 
             text("SELECT count(*) FROM museum_packages WHERE packaged AND NOT cancelled AND submission_date IS NULL")
         )
         assert unwatched == 0, "what the original may have sent is watched, and not sent again"
+    engine.dispose()
+
+
+def test_what_passari_workflow_had_accepted_and_failed_to_confirm_is_watched(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MuseumPlus answered 500: the original's package is preserved, its object is not, and nobody would come back."""
+    monkeypatch.setenv("PASSARI_DB_URL", empty_database)
+    command.upgrade(alembic_config(), FIRST)
+    for id_, preserved in ((1, "false"), (2, "true")):
+        run_sql(
+            empty_database,
+            f"INSERT INTO museum_objects (id, preserved) VALUES ({id_}, {preserved})",
+            "INSERT INTO museum_packages (id, museum_object_id, sip_filename, created_date, downloaded, packaged, "
+            f"uploaded, rejected, preserved) VALUES ({id_}, {id_}, '20190102_Object_{id_}-x.tar', '2020-08-01', true, "
+            "true, true, false, true)",
+            f"UPDATE museum_objects SET latest_package_id = {id_} WHERE id = {id_}",
+        )
+    command.upgrade(alembic_config(), "head")
+    engine = database.connect(SecretStr(empty_database))
+    with database.transaction(engine) as session:
+        assert [package.object_id for package in packages.awaiting_verdict(session)] == [1]
+        assert session.get_one(MuseumObject, 1).preserved, "the DPS has it, whatever is left to do"
     engine.dispose()
 
 

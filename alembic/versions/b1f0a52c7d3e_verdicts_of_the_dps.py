@@ -41,6 +41,7 @@ def upgrade() -> None:
         "WHERE packaged AND cancelled IS NOT TRUE"
     )
     # It set a package's verdict before what follows from it was done: what was not done is not called done.
+    # An accepted package without this date is watched, as one that waits for its verdict, and confirmed here.
     op.execute(
         "UPDATE museum_packages SET confirmed_date = coalesce(museum_packages.created_date, now()) "
         "FROM museum_objects WHERE museum_objects.id = museum_packages.museum_object_id "

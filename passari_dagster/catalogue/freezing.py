@@ -11,6 +11,8 @@ from passari_dagster.catalogue.packages import object_row
 def freeze(session: Session, object_id: int, *, reason: str, source: FreezeSource) -> None:
     """Freeze the object and cancel its open package, unless that was sent: what the DPS has stays watched.
 
+    Whoever freezes removes what a send that was cut short left at the DPS before: of that nothing is known here.
+
     Arguments:
         reason: stable text; objects are unfrozen by it.
     """

@@ -226,7 +226,10 @@ class Awaiting:
 
 
 def awaiting_verdict(session: Session) -> list[Awaiting]:
-    """Packages that wait for a verdict: from the intent on, since whoever died after it may have sent."""
+    """Packages that wait for a verdict: from the intent on, since whoever died after it may have sent.
+
+    Also those that passari-workflow found accepted and did not confirm: it kept nothing of the report.
+    """
     rows = session.execute(
         select(
             MuseumPackage.id, MuseumPackage.museum_object_id, MuseumPackage.sip_filename, MuseumPackage.created_date
@@ -234,7 +237,6 @@ def awaiting_verdict(session: Session) -> list[Awaiting]:
             MuseumPackage.submission_date.is_not(None),
             MuseumPackage.confirmed_date.is_(None),
             MuseumPackage.verdict.is_(None),
-            MuseumPackage.preserved.is_not(True),
             MuseumPackage.rejected.is_not(True),
             MuseumPackage.cancelled.is_not(True),
         )
@@ -261,7 +263,9 @@ def record_verdict(
         whether it was news.
     """
     package = session.get(MuseumPackage, package_id, with_for_update=True)
-    if package is None or not package.is_open or package.verdict is not None:
+    # One that is preserved and not confirmed is passari-workflow's; see `awaiting_verdict`.
+    waits = package is not None and package.rest in (None, "preserved") and package.confirmed_date is None
+    if package is None or not waits or package.verdict is not None:
         return False
     package.uploaded = True
     package.verdict, package.verdict_date = verdict, reported

@@ -9,9 +9,12 @@ from __future__ import annotations
 import email.utils
 import itertools
 import logging
+import math
+import random
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import quote as percent_encode
 
@@ -19,6 +22,7 @@ from passari_dagster.dps.faults import NoConnectionError, quote
 from passari_dagster.dps.rest_http import Http
 from passari_dagster.dps.verdicts import (
     MAX_FAULTS,
+    STATUSES,
     Finding,
     Kind,
     Place,
@@ -59,11 +63,11 @@ class RestV2:
             raise TransientFailure(f"{self._http.origin} does not know the contract")
         return f"{self._http.origin}: REST API 2.0"
 
-    def verdicts(self, waiting: Sequence[Waiting], limit: int) -> Iterator[Verdict]:
+    def verdicts(self, waiting: Sequence[Waiting], limit: int, until: float = math.inf) -> Iterator[Verdict]:
         """The verdicts there are on the waiting packages, each as soon as it is known; 404 is "no report yet".
 
-        At most `limit` packages are asked for. The fault of a single one is logged, and it is left for the next
-        look.
+        At most `limit` packages are asked for, until the moment `until`. The fault of a single one is logged, and it
+        is left for the next look.
 
         Raises:
             PassariError: the service cannot be connected to, does not let us in, or fails for MAX_FAULTS packages
@@ -71,6 +75,8 @@ class RestV2:
         """
         packages, faults = drawn(waiting, limit), 0
         for package in packages:
+            if monotonic() > until:
+                return
             try:
                 verdict = newest(self._verdicts_of(package))
             except NoConnectionError:
@@ -121,8 +127,11 @@ class RestV3:
             raise TransientFailure(f"{self._http.origin} does not know the contract")
         return f"{self._http.origin}: REST API 3.0"
 
-    def verdicts(self, waiting: Sequence[Waiting], limit: int) -> Iterator[Verdict]:
+    def verdicts(self, waiting: Sequence[Waiting], limit: int, until: float = math.inf) -> Iterator[Verdict]:
         """The verdicts there are on the waiting packages, at most `limit`; all are known after the listing.
+
+        After the moment `until` no more than the first page of each of the two listings is read. There is no way to
+        ask for old transfers only; which listing comes first is drawn, so that neither is always the one cut short.
 
         Raises:
             PassariError: a page of the listing could not be had.
@@ -132,8 +141,8 @@ class RestV3:
             return
         found: dict[str, list[Verdict]] = {}
         oldest = min(package.since for package in waiting)
-        for status in ("accepted", "rejected"):
-            for transfer, time in self._transfers(oldest, status=status):
+        for status in random.sample(STATUSES, len(STATUSES)):
+            for transfer, time in self._transfers(oldest, until, status=status):
                 package = by_name.get(str(transfer.get("filename")))
                 if package is not None:
                     found.setdefault(package.name, []).extend(
@@ -158,7 +167,9 @@ class RestV3:
         """Copy a report into a file; returns whether it was there."""
         return self._http.download(f"/transfers/{_segment(verdict.transfer_id)}/report", local, type=kind)
 
-    def _transfers(self, oldest: datetime, **query: str) -> Iterator[tuple[dict[str, Any], datetime | None]]:
+    def _transfers(
+        self, oldest: datetime, until: float = math.inf, **query: str
+    ) -> Iterator[tuple[dict[str, Any], datetime | None]]:
         """Transfers, and when each was made.
 
         The order of the listing is not documented. When it has been newest first all along and has passed the
@@ -172,7 +183,8 @@ class RestV3:
                 descending = descending and time is not None and (last is None or time <= last)
                 last = time
                 yield transfer, time
-            if descending and last is not None and not counts(last, oldest):
+            passed = descending and last is not None and not counts(last, oldest)
+            if passed or monotonic() > until:
                 return
 
 

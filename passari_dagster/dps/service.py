@@ -6,6 +6,7 @@ It only chooses between SFTP and REST; what each does is known by `sftp` and `re
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -102,11 +103,15 @@ class Dps:
         """
         return self._sftp.finish_rename(name)
 
-    def remove_incomplete(self, name: str) -> None:
-        """Remove what a send that was given up left behind; there may be nothing."""
-        self._sftp.remove_incomplete(name)
+    def remove_incomplete(self, name: str) -> bool:
+        """Remove what a send that was given up left behind.
 
-    def verdicts(self, waiting: Sequence[Waiting], *, limit: int = 200) -> Iterator[Verdict]:
+        Returns:
+            Whether there was something: then nothing can be renamed any more, by whomever.
+        """
+        return self._sftp.remove_incomplete(name)
+
+    def verdicts(self, waiting: Sequence[Waiting], *, limit: int = 200, until: float = math.inf) -> Iterator[Verdict]:
         """The verdicts there are on packages that wait for one, each as soon as it is known.
 
         A generator: nothing is asked before the first `next`, and what was yielded holds even if it raises later.
@@ -118,13 +123,15 @@ class Dps:
             waiting: packages; at most one verdict is yielded for each name, in no particular order.
             limit: most packages looked into. If more could be, they are drawn at random, so that each gets its
                 turn in some later call.
+            until: moment of `time.monotonic()` after which nothing more is asked; a request that is under way then
+                is waited for. What there was no time for is left for a later call, in which it gets its turn.
         """
         if not waiting:
             return
         if self._settings.verdicts == "sftp":
-            yield from words.from_sftp(self._sftp, waiting, limit)
+            yield from words.from_sftp(self._sftp, waiting, limit, until)
         else:
-            yield from self._rest.verdicts(waiting, limit)
+            yield from self._rest.verdicts(waiting, limit, until)
 
     def fetch_reports(self, verdict: Verdict, directory: Path) -> list[Path]:
         """Copy the ingest report of a verdict here, as XML and as HTML; what was copied before is replaced.

@@ -145,10 +145,14 @@ class Sftp:
         """
         return self._run(self._rename(name), f"rename {self._transfer(name + INCOMPLETE)}")
 
-    def remove_incomplete(self, name: str) -> None:
-        """Remove `transfer/<name>.incomplete`; it may be gone already."""
+    def remove_incomplete(self, name: str) -> bool:
+        """Remove `transfer/<name>.incomplete`; it may be gone already.
+
+        Returns:
+            Whether it was there.
+        """
         path = self._transfer(name + INCOMPLETE)
-        self._run(self._remove(path), f"remove {path}")
+        return self._run(self._remove(path), f"remove {path}")
 
     # Looking
 
@@ -418,9 +422,12 @@ class Sftp:
             raise PackageExistsError(f"{self._address} already has {final}; it is not overwritten") from error
         return True
 
-    async def _remove(self, path: str) -> None:
-        with contextlib.suppress(*_GONE):
+    async def _remove(self, path: str) -> bool:
+        try:
             await self._within(self._client.remove(path))
+        except _GONE:
+            return False
+        return True
 
     async def _remove_tree(self, path: str, depth: int) -> bool:
         attributes = await self._lstat(path)

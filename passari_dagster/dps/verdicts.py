@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +35,9 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 MAX_FAULTS = 3
 """Packages in a row that may fail before the service is taken to be out of order."""
+
+RECENT_FOLDERS, OLDER_FOLDERS = 7, 30
+"""Date folders listed in one look: so many of the newest, and so many of the others."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _REPORT = re.compile(r"(?P<transfer_id>.+)-ingest-report\.(?P<kind>xml|html)")
@@ -154,13 +159,13 @@ def drawn(waiting: Iterable[Waiting], limit: int) -> list[Waiting]:
     return random.sample(packages, min(limit, len(packages)))
 
 
-def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int) -> Iterator[Verdict]:
+def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float = math.inf) -> Iterator[Verdict]:
     """The verdicts that the date folders hold on the waiting packages, each as soon as it is known.
 
-    Only date folders since the oldest send are listed, and only directories of waiting names are looked into, of
-    at most `limit` names. A directory without an ingest report is no verdict yet, since the report's name gives
-    the transfer id. One package whose directory cannot be read, or not in time, is logged and left for the next
-    look.
+    Only date folders since the oldest send are listed, for half of the time that there is until the moment `until`,
+    and only directories of waiting names are looked into, of at most `limit` names. A directory without an ingest
+    report is no verdict yet, since the report's name gives the transfer id. One package whose directory cannot be
+    read, or not in time, is logged and left for the next look.
 
     Raises:
         PassariError: a date folder could not be listed (no answer is never taken for an empty one), MAX_FAULTS
@@ -169,15 +174,12 @@ def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int) -> Iterator[Ve
     by_name = {package.name: package for package in waiting}
     if not by_name:
         return
-    oldest = min(first_day(package.since) for package in waiting)
-    places: dict[str, list[tuple[Status, date]]] = {}
-    for status in STATUSES:
-        for day in sftp.days(status, oldest):
-            for name in sftp.packages(status, day, by_name):
-                if day >= first_day(by_name[name].since):
-                    places.setdefault(name, []).append((status, day))
+    now = time.monotonic()
+    places = _places(sftp, by_name, now + (until - now) / 2)
     faults = 0
     for package in drawn((by_name[name] for name in places), limit):
+        if time.monotonic() > until:
+            return
         try:
             # All of its directories or none: one that cannot be read may hold the newer verdict.
             verdict = newest(v for status, day in places[package.name] for v in _directory(sftp, status, day, package))
@@ -191,6 +193,29 @@ def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int) -> Iterator[Ve
         faults = 0
         if verdict is not None:
             yield verdict
+
+
+def _places(sftp: Sftp, by_name: Mapping[str, Waiting], until: float) -> dict[str, list[tuple[Status, date]]]:
+    """Directories of the waiting names.
+
+    The newest date folders come first: what was sent lately is found in each look. Of the others some are drawn
+    anew for each look, so that a package that was never answered for years is looked for in the course of time,
+    and not in all the years each minute. As a name is used for one package, it is no matter which.
+    """
+    oldest = min(first_day(package.since) for package in by_name.values())
+    days = {status: sftp.days(status, oldest) for status in STATUSES}
+    newest_first = sorted({day for listed in days.values() for day in listed}, reverse=True)
+    recent, older = newest_first[:RECENT_FOLDERS], newest_first[RECENT_FOLDERS:]
+    places: dict[str, list[tuple[Status, date]]] = {}
+    for day in recent + random.sample(older, min(OLDER_FOLDERS, len(older))):
+        for status in STATUSES:
+            if day in days[status]:
+                for name in sftp.packages(status, day, by_name):
+                    if day >= first_day(by_name[name].since):
+                        places.setdefault(name, []).append((status, day))
+        if time.monotonic() > until:
+            break
+    return places
 
 
 def _directory(sftp: Sftp, status: Status, day: date, package: Waiting) -> list[Verdict]:

@@ -29,17 +29,20 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
         if package is None or not package.open:
             raise PermanentFailure(f"object {object_id} has no package in the workflow")
         name = package.sip_filename
-        if package.packaged or package.intended:
+        # Not `packaged`: a package that was begun anew after its files were lost may have been sent in part before.
+        if package.sip_size is not None or package.intended:
             with Dps(env.settings.dps) as dps:
+                # First: until there is nothing left to rename, a rename that was cut short may still be carried out.
+                removed = dps.remove_incomplete(name)
                 found = dps.find(name, objid(object_id), package.created)
-                if found.place in (Place.TRANSFER, Place.ACCEPTED, Place.REJECTED):
-                    raise PermanentFailure(f"{name} is with the DPS ({found.place.value}): its verdict is waited for")
-                if package.intended and found.place is Place.NOWHERE and not resend:
-                    raise PermanentFailure(
-                        f"{name} was sent at {package.submission_date}, and the DPS may be at work on it. If the DPS "
-                        "says that it has it not, cancel it with --resend"
-                    )
-                dps.remove_incomplete(name)
+            if found.place is not Place.NOWHERE:
+                raise PermanentFailure(f"{name} is with the DPS ({found.place.value}): its verdict is waited for")
+            never_renamed = removed and not package.uploaded
+            if package.intended and not never_renamed and not resend:
+                raise PermanentFailure(
+                    f"{name} was sent at {package.submission_date}, and the DPS may be at work on it. If the DPS "
+                    "says that it has it not, cancel it with --resend"
+                )
         with env.transaction() as session:
             packages.cancel(session, package.package_id)
         log(f"{name} is cancelled; object {object_id} may be enqueued again")

@@ -5,11 +5,13 @@ The manifest lies beside the files, in the package directory, and not in the pac
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from passari_dagster import durable
+from passari_dagster.errors import PermanentFailure
 
 NAME = "manifest.json"
 
@@ -42,6 +44,20 @@ class Manifest:
         """Whether the file is the one that was recorded under this path."""
         digest = self.digests.get(path)
         return digest is not None and durable.sha256_of(file) == digest
+
+    def read(self, path: str, file: Path) -> bytes:
+        """A document, as it was recorded under this path.
+
+        Raises:
+            PermanentFailure: it is missing, not recorded, or another one.
+        """
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            data = None
+        if data is None or hashlib.sha256(data).hexdigest() != self.digests.get(path):
+            raise PermanentFailure(f"{path} is missing, or is not the file that {NAME} tells of")
+        return data
 
     def _write(self) -> None:
         durable.write_bytes(self._path, json.dumps(self.digests, sort_keys=True, indent=0).encode())

@@ -95,30 +95,32 @@ class MuseumToolkit:
         """Make the tar in one process and one pass."""
         dps, sip = self._settings.dps, root / "sip"
         signer = load_signer(dps.sign_key)
-        digests = Manifest(root).digests
+        manifest = Manifest(root)
         update = package.first_preserved is not None
-        description = SipDescription(
-            objid=objid(package.object_id),
-            content_id=f"Object_{package.object_id}",
-            contract_id=dps.contract_id,
-            organization=dps.organization,
-            created=package.first_preserved or package.created,
-            modified=package.created if update else None,
-            lido=LIDO,
-            files=tuple(
-                SourceFile(PurePosixPath(path), _identifier(package.object_id, PurePosixPath(path)), digest)
-                for path, digest in sorted(digests.items())
-            ),
-            events=tuple(_events(sip)),
-            allow_non_ascii=dps.non_ascii_filenames,
-        )
-        log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
         try:
+            description = SipDescription(
+                objid=objid(package.object_id),
+                content_id=f"Object_{package.object_id}",
+                contract_id=dps.contract_id,
+                organization=dps.organization,
+                created=package.first_preserved or package.created,
+                modified=package.created if update else None,
+                lido=LIDO,
+                files=tuple(
+                    SourceFile(PurePosixPath(path), _identifier(package.object_id, PurePosixPath(path)), digest)
+                    for path, digest in sorted(manifest.digests.items())
+                ),
+                events=tuple(_events(sip, manifest)),
+                allow_non_ascii=dps.non_ascii_filenames,
+            )
+            log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
             built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
-        except PermanentFailure:
+        except PermanentFailure as failure:
             # The files are not those that were downloaded: without this one, the next launch downloads them anew.
             (sip / OBJECT).unlink(missing_ok=True)
-            raise
+            raise PermanentFailure(
+                f"object {package.object_id}, which is downloaded anew when it is launched again: {failure}"
+            ) from failure
         return Packaged(size=built.size, sha256=built.sha256)
 
     def submit(self, package: PackageFacts, root: Path, intend: Callable[[], None], log: Log) -> None:
@@ -140,11 +142,17 @@ class MuseumToolkit:
                 else:
                     log(f"{name} had been sent, and has got its name meanwhile")
                 return
-            if durable.sha256_of(tar) != package.sip_sha256:
+            # passari-workflow recorded no digest: what it made is not known, and is neither sent nor removed by us.
+            if package.sip_sha256 is None or durable.sha256_of(tar) != package.sip_sha256:
+                fault = f"{tar} is gone, or not the file that was made"
+                if package.intended:
+                    # Not made anew under this name: a rename that was cut short may still hand over what lies there.
+                    raise PermanentFailure(
+                        f"{name} is with the DPS in part only, and {fault}: give it up with "
+                        f"`passari-dagster cancel {package.object_id}`, and enqueue the object again"
+                    )
                 tar.unlink(missing_ok=True)
-                raise PermanentFailure(
-                    f"{tar} is gone, or not the file that was made: launch object {package.object_id} again"
-                )
+                raise PermanentFailure(f"{fault}: launch object {package.object_id} again")
             log(f"sending {name}, {package.sip_size} bytes, SHA-256 {package.sip_sha256}")
             dps.submit(tar, name, before_rename=intend)
 
@@ -240,18 +248,23 @@ def _identifier(object_id: int, path: PurePosixPath) -> str:
     return f"Object:{object_id}:{path}"
 
 
-def _events(sip: Path) -> Iterator[PackageEvent]:
+def _events(sip: Path, manifest: Manifest) -> Iterator[PackageEvent]:
     """What happened to the content before it was packaged; an item without a creation date has no event for it."""
-    item = items.read_object((sip / OBJECT).read_bytes())
+
+    def document(path: PurePosixPath) -> bytes:
+        return manifest.read(str(path), sip / path)
+
+    item = items.read_object(document(OBJECT))
     yield from _origin("Object", None, item.created, item.migrated_from_musketti)
     for attachment_id in item.attachment_ids:
         path = ATTACHMENTS / str(attachment_id) / MULTIMEDIA_XML
-        attachment = items.read_attachment((sip / path).read_bytes())
+        attachment = items.read_attachment(document(path))
         yield from _origin("Multimedia", path, attachment.created, attachment.migrated_from_musketti)
     for activity_id in item.collection_activity_ids:
         path = ACTIVITIES / str(activity_id) / ACTIVITY_XML
-        activity = items.read_collection_activity((sip / path).read_bytes())
+        activity = items.read_collection_activity(document(path))
         yield from _origin("CollectionActivity", path, activity.created, migrated=False)
+    document(LIDO)
     yield PackageEvent(
         event_type="creation",
         date=datetime.fromtimestamp((sip / LIDO).stat().st_mtime, timezone.utc),

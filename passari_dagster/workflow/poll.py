@@ -12,14 +12,14 @@ from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
 
 LOOK_SECONDS = 40.0
-"""A sensor's tick has 60 seconds in all."""
+"""After them nothing more is asked: a sensor's tick has 60 seconds in all."""
 
 
 def record_verdicts(env: Environment, log: Log) -> int:
     """Look for verdicts on the packages that wait for one, and record those found in one transaction.
 
-    A look is bounded in time and in packages looked into, so that it is over before the next one; which packages
-    these are is drawn at random, so that none waits for ever.
+    A look is bounded in time, in date folders listed and in packages looked into, so that it is over before the next
+    one; which these are is drawn at random, but for the newest folders, so that no package waits for ever.
 
     Returns:
         how many verdicts were news.
@@ -40,10 +40,8 @@ def record_verdicts(env: Environment, log: Log) -> int:
         with dps.Dps(settings.dps) as service:
             # Counted from when the package was begun: its name is its own, and the send is only later.
             look = [dps.Waiting(package.sip_filename, objid(package.object_id), package.created) for package in waiting]
-            for verdict in service.verdicts(look, limit=settings.workflow.max_verdicts):
+            for verdict in service.verdicts(look, limit=settings.workflow.max_verdicts, until=deadline):
                 found.append(verdict)
-                if time.monotonic() > deadline:
-                    break
     finally:
         with env.transaction() as session:
             for verdict in found:

@@ -19,6 +19,7 @@ from passari_dagster.catalogue import freezing, packages
 from passari_dagster.catalogue.eligibility import why_not
 from passari_dagster.catalogue.models import FreezeSource
 from passari_dagster.catalogue.packages import PackageFacts
+from passari_dagster.dps import Dps
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow.environment import Environment, Log
@@ -119,7 +120,8 @@ def submit_sip(env: Environment, object_id: int, log: Log) -> StepResult:
             with env.transaction() as session:
                 packages.mark_uploaded(session, package.package_id, now=env.now())
             _done(say, f"{package.sip_filename} is with the DPS")
-    workspace.tar(package.sip_filename).unlink(missing_ok=True)
+    if package.sip_sha256 is not None:  # passari-workflow's tar is not ours to remove before there is a verdict
+        workspace.tar(package.sip_filename).unlink(missing_ok=True)
     shutil.rmtree(workspace.workspace, ignore_errors=True)
     if package.verdict is None:
         return StepResult(Outcome.WAITING, f"{package.sip_filename} is with the DPS and waits for its verdict")
@@ -222,6 +224,10 @@ def _freeze(
     # The step's log, which tells the problem, is closed by now: over NFS an open file cannot be deleted.
     message = f"object {package.object_id} is frozen: {problem}"
     log(message)
+    if package.sip_size is not None:
+        # It was made before, and its files were lost: a part that was sent then would stay at the DPS for good.
+        with Dps(env.settings.dps) as dps:
+            dps.remove_incomplete(package.sip_filename)
     with env.transaction() as session:
         freezing.freeze(session, package.object_id, reason=problem.reason, source=FreezeSource.AUTOMATIC)
     _archive_and_delete(env, workspace, package)

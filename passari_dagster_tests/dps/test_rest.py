@@ -178,6 +178,33 @@ def test_one_look_is_bounded_and_repeated_looks_find_all(site: Site) -> None:
     assert set(left) == {package.name for package in packages[6:]}
 
 
+def test_one_look_is_bounded_in_time_as_well(site: Site) -> None:
+    with (
+        FakeRest(reports(numbered(3))) as fake,
+        site.client(verdicts="rest-2.0", rest={"url": fake.url}) as client,
+    ):
+        verdicts = client.verdicts(numbered(3), until=time.monotonic() + 0.5)
+        next(verdicts)
+        time.sleep(0.6)
+        assert list(verdicts) == []
+    assert len(fake.requests) == 1
+
+
+def test_a_listing_that_takes_too_long_is_left_with_what_was_found(site: Site) -> None:
+    pages: list[object] = [
+        page(transfer(NAME), following=f"{TRANSFERS}?page=2"),
+        page(following=f"{TRANSFERS}?page=3"),
+        page(),
+    ]
+    with (
+        FakeRest({TRANSFERS: pages}) as fake,
+        site.client(verdicts="rest-3.0", rest={"url": fake.url}) as client,
+    ):
+        asked = [Waiting(NAME, "x", now() - timedelta(hours=1))]
+        assert [verdict.name for verdict in client.verdicts(asked, until=time.monotonic())] == [NAME]
+    assert not [request for request in fake.requests if "page=1" not in request]
+
+
 def test_a_listing_gives_as_many_verdicts_as_are_wanted_and_repeated_looks_find_all(site: Site) -> None:
     packages = [Waiting(f"object-{number}.tar", "x", now() - timedelta(hours=1)) for number in range(5)]
     left = {package.name: package for package in packages}

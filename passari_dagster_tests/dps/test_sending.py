@@ -233,8 +233,8 @@ def test_a_rename_that_was_cut_short_is_finished(site: Site, client: Dps) -> Non
 def test_what_a_given_up_send_left_is_removed(site: Site, client: Dps) -> None:
     left = site.dps.home / "transfer" / f"{NAME}.incomplete"
     left.write_text("half a package")
-    client.remove_incomplete(NAME)
-    client.remove_incomplete(NAME)
+    assert client.remove_incomplete(NAME)
+    assert not client.remove_incomplete(NAME)
     assert not left.exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +14,14 @@ import asyncssh
 import pytest
 
 from passari_dagster.dps import Dps, DpsUnreachableError, Verdict, Waiting
-from passari_dagster.dps.verdicts import CLOCK_TOLERANCE, MAX_FAULTS, is_safe_name, parse_report_name
+from passari_dagster.dps.verdicts import (
+    CLOCK_TOLERANCE,
+    MAX_FAULTS,
+    OLDER_FOLDERS,
+    RECENT_FOLDERS,
+    is_safe_name,
+    parse_report_name,
+)
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.simulation.dps_sftp import Home
 from passari_dagster_tests.dps.site import Site, authorize, make_key, now, today
@@ -93,11 +101,61 @@ def test_only_the_needed_days_and_directories_are_listed(site: Site, client: Dps
     listed = [request for request in site.dps.requests if request.startswith("list ")]
     assert listed == [
         "list accepted",
-        *(f"list accepted/{day(ago)}" for ago in (3, 2, 1)),
-        f"list accepted/{day(0)}",
         "list rejected",
+        *(f"list accepted/{day(ago)}" for ago in range(4)),
         f"list accepted/{day(1)}/{NAME}",
     ]
+
+
+def listed_days(site: Site) -> list[str]:
+    """Date folders that have been listed, in order."""
+    return [request.removeprefix("list accepted/") for request in site.dps.requests if "accepted/" in request]
+
+
+def test_lately_sent_packages_are_found_in_each_look_and_old_ones_in_some_while_no_look_lists_all_the_years(
+    site: Site, client: Dps
+) -> None:
+    days = RECENT_FOLDERS + 3 * OLDER_FOLDERS
+    for ago in range(days):
+        (site.dps.home / "accepted" / day(ago)).mkdir()
+    old, new = waiting(ago=timedelta(days=days)), waiting(OTHER)
+    site.publish("accepted", day(days - 20), NAME, f"{REPORT}.xml", age=timedelta(days=days - 20))
+    site.publish("accepted", day(0), OTHER, f"{OTHER}-1-ingest-report.xml")
+    looks = 0
+    found: list[str] = []
+    while NAME not in found:
+        before, looks = len(listed_days(site)), looks + 1
+        assert looks < 200
+        found = [verdict.name for verdict in client.verdicts([old, new])]
+        assert OTHER in found
+        folders = [name for name in listed_days(site)[before:] if "/" not in name]
+        assert folders[:RECENT_FOLDERS] == [day(ago) for ago in range(RECENT_FOLDERS)], "newest first"
+        assert len(folders) == RECENT_FOLDERS + OLDER_FOLDERS
+
+
+def test_a_look_ends_in_time_among_folders_that_hold_nothing_and_still_tells_what_it_found(
+    site: Site, client: Dps
+) -> None:
+    for ago in range(30):
+        (site.dps.home / "accepted" / day(ago)).mkdir()
+    site.publish("accepted", day(0), NAME, f"{REPORT}.xml")
+    site.dps.faults.latency = 0.1
+    begin = time.monotonic()
+    found = list(client.verdicts([waiting(ago=timedelta(days=40))], until=begin + 1.5))
+    assert [verdict.name for verdict in found] == [NAME]
+    assert time.monotonic() - begin < 3
+    assert 1 <= len([name for name in listed_days(site) if "/" not in name]) < 15
+
+
+def test_a_look_ends_in_time_among_packages_without_a_report(site: Site, client: Dps) -> None:
+    for package in numbered(60):
+        site.publish("accepted", today(), package.name)
+    client.check()
+    site.dps.faults.latency = 0.05
+    begin = time.monotonic()
+    assert list(client.verdicts(numbered(60), until=begin + 1)) == []
+    assert time.monotonic() - begin < 2.5
+    assert 0 < len(looked_into(site)) < 30
 
 
 def test_the_newest_of_several_reports_wins(site: Site, client: Dps) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import shutil
+import time
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 import pytest
 
+from passari_dagster.catalogue import packages
 from passari_dagster.errors import TransientFailure
 from passari_dagster.workflow import poll, preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
-from passari_dagster_tests.house import House, confirm, object_row, send, synchronise_all
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
 from passari_dagster_tests.workflow.stories import (
     JPEG,
+    LONG_AGO,
     Killed,
     eligible_object,
     killed_at,
@@ -159,6 +162,33 @@ def test_a_rejected_package_is_confirmed_again_after_its_content_was_removed(hou
     assert [entry["status"] for entry in house.museum.log_field(object_id)] == ["rejected"]
 
 
+@pytest.mark.parametrize("changed", [False, True], ids=["the latest package", "a new version is on its way"])
+def test_what_passari_workflow_had_accepted_and_failed_to_confirm_is_confirmed_here(
+    house: House, env: Environment, changed: bool
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    send(env, object_id)
+    name = name_of(env, object_id)
+    house.dps.wait_for(name)
+    with env.transaction() as session:  # as the migration leaves it
+        row = session.merge(package(env, object_id))
+        row.preserved, row.sip_size, row.sip_sha256 = True, None, None
+        session.merge(object_row(env, object_id)).preserved = True
+    if changed:
+        with env.transaction() as session:
+            packages.begin(session, object_id, object_modified=None, now=env.now())
+    assert poll.record_verdicts(env, quiet) == 1
+    assert poll.record_verdicts(env, quiet) == 0
+    assert poll.due_confirmations(env) == {row.id: object_id}
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    confirmed = package_rows(env, object_id)[0]
+    assert confirmed.preserved
+    assert confirmed.confirmed_date is not None
+    assert poll.due_confirmations(env) == {}
+    assert len(house.museum.log_field(object_id)) == 1
+    assert len(list((house.directory / "archive").rglob(f"{name}/logs/*-ingest-report.*"))) == 2
+
+
 def test_there_is_nothing_to_confirm_before_a_verdict(house: House, env: Environment) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     for _ in range(2):
@@ -223,6 +253,22 @@ def test_a_dps_that_is_down_has_said_nothing(house: House, env: Environment) -> 
     with pytest.raises(TransientFailure, match="cannot connect to sftp://"):
         poll.record_verdicts(env, quiet)
     assert package(env, object_id).verdict is None
+
+
+def test_a_look_at_a_slow_dps_is_over_in_time(house: House, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One package that is never answered must not keep the sensor until its tick is cut off."""
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    house.dps.paused = True
+    send(env, object_id)
+    with env.transaction() as session:
+        session.merge(package(env, object_id)).created_date = LONG_AGO
+    for day in range(1, 29):
+        (house.dps.home / "accepted" / f"2019-02-{day:02}").mkdir()
+    house.dps.faults.latency = 0.1
+    monkeypatch.setattr(poll, "LOOK_SECONDS", 1.0)
+    begin = time.monotonic()
+    assert poll.record_verdicts(env, quiet) == 0
+    assert time.monotonic() - begin < 2.5
 
 
 def test_over_rest_20_a_look_asks_for_a_few_packages_and_none_waits_for_ever(house: House) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.workflow import preserve
+from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
-from passari_dagster_tests.house import House, confirm, object_row, send
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     POINTS_OF_SUBMIT,
@@ -206,3 +207,81 @@ def test_steps_launched_again_do_nothing_twice(house: House, env: Environment) -
         assert len(house.museum.requests) == seen
     assert package(env, object_id).confirm_attempts == 0
     end_well(house, env, object_id)
+
+
+# What lies at the DPS is a part only
+
+
+def damage_what_was_sent(house: House, env: Environment, object_id: int) -> Path:
+    """The intent is recorded, and of the package no more than a part is left at the DPS."""
+    with pytest.raises(Killed):
+        send(killed_at(env, "after the intent"), object_id)
+    part = house.dps.home / "transfer" / f"{name_of(env, object_id)}.incomplete"
+    part.write_bytes(part.read_bytes()[:1000])
+    return part
+
+
+def test_a_part_left_after_the_intent_is_sent_again(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    damage_what_was_sent(house, env, object_id)
+    end_well(house, env, object_id)
+
+
+@pytest.mark.parametrize("lost", ["the tar", "everything"])
+def test_if_the_tar_is_gone_as_well_a_person_is_told_the_way_out_and_it_is_one(
+    house: House, env: Environment, lost: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    part = damage_what_was_sent(house, env, object_id)
+    lose(house.directory / "packages" / str(object_id), lost, name_of(env, object_id))
+    for _ in range(2):
+        with pytest.raises(PermanentFailure, match=f"`passari-dagster cancel {object_id}`"):
+            send(env, object_id)
+    cancel_package(env, object_id, quiet)
+    assert not part.exists()
+    preserve_under_a_new_name(house, env, object_id)
+
+
+def preserve_under_a_new_name(house: House, env: Environment, object_id: int) -> None:
+    send(env, object_id)
+    first, second = package_rows(env, object_id)
+    assert first.sip_filename != second.sip_filename
+    house.dps.wait_for(str(second.sip_filename))
+    confirm(env, object_id)
+    assert object_row(env, object_id).preserved
+    assert len(received(house)) == 1
+    assert in_transfer(house) == []
+
+
+def made_by_passari_workflow(house: House, env: Environment, object_id: int) -> Path:
+    """A package as the migration finds and leaves it: made, not said to have been sent, its size not known."""
+    preserve.download_object(env, object_id, quiet)
+    preserve.create_sip(env, object_id, quiet)
+    with env.transaction() as session:
+        row = session.merge(package(env, object_id))
+        row.submission_date, row.sip_size, row.sip_sha256 = row.created_date, None, None
+    return house.directory / "packages" / str(object_id) / name_of(env, object_id)
+
+
+@pytest.mark.parametrize("tar_is_there", [True, False])
+def test_what_passari_workflow_sent_in_part_is_left_to_a_person_and_its_tar_is_left_alone(
+    house: House, env: Environment, tar_is_there: bool
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    tar = made_by_passari_workflow(house, env, object_id)
+    (house.dps.home / "transfer" / f"{tar.name}.incomplete").write_bytes(tar.read_bytes()[:1000])
+    if not tar_is_there:
+        tar.unlink()
+    for _ in range(2):
+        with pytest.raises(PermanentFailure, match=f"`passari-dagster cancel {object_id}`"):
+            send(env, object_id)
+    assert tar.exists() == tar_is_there
+    cancel_package(env, object_id, quiet)
+    preserve_under_a_new_name(house, env, object_id)
+
+
+def test_the_tar_that_passari_workflow_made_stays_while_its_package_is_watched(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    tar = made_by_passari_workflow(house, env, object_id)
+    assert send(env, object_id).outcome is Outcome.WAITING
+    assert tar.exists(), "it is nowhere at the DPS: this may be all that there is"

@@ -54,6 +54,37 @@ def test_a_file_that_is_not_what_was_downloaded_is_not_packaged_and_is_downloade
     assert len(received(house)) == 1
 
 
+@pytest.mark.parametrize("damage", ["gone", "emptied"])
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ("sip/attachments/*/Multimedia.xml", r"attachments/\d+/Multimedia\.xml"),
+        ("sip/reports/Object.xml", r"reports/Object\.xml"),
+        ("sip/reports/lido.xml", r"reports/lido\.xml"),
+        ("manifest.json", r"manifest\.json"),
+    ],
+)
+def test_a_document_that_is_lost_or_damaged_is_named_and_the_next_launch_downloads_anew(
+    house: House, env: Environment, lost: str, named: str, damage: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    (file,) = Workspace(env.settings.package_dir, object_id).root.glob(lost)
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"")
+    with pytest.raises(PermanentFailure, match=rf"object {object_id}.*{named}"):
+        preserve.create_sip(env, object_id, quiet)
+    assert not object_row(env, object_id).frozen
+
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
+    assert object_row(env, object_id).preserved
+    assert len(received(house)) == 1
+
+
 def test_a_file_kept_from_a_cut_attempt_is_fetched_again_if_the_disk_changed_it(house: House, env: Environment) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG), ("kuvaus.txt", TEXT))
     preserve.download_object(env, object_id, quiet)
