@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, func, select, text
+from sqlalchemy import Table, bindparam, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject, SyncStatus, object_attachments
 
 Row = Mapping[str, Any]
+Item = type[MuseumObject] | type[MuseumAttachment]
 
 
 def upsert_objects(session: Session, rows: Sequence[Row], attachment_ids: Mapping[int, Sequence[int]]) -> int:
@@ -90,6 +91,24 @@ def upsert_attachments(session: Session, rows: Sequence[Row], object_ids: Mappin
         .values(modified_date=newest.c.date)
     )
     return new
+
+
+def forget_hashes(session: Session, item: Item, ids: Sequence[int]) -> int:
+    """Note items that could not be read: their hash is not known (any more). Those that have no row get one with an
+    id only, like references whose item was not read yet.
+
+    Returns:
+        how many of the items are new.
+    """
+    new = _insert_new_ids(session, item.__table__, ids)
+    session.execute(update(item).where(item.id.in_(ids)).values(metadata_hash=None))
+    return new
+
+
+def ids_without_hash(session: Session, item: Item, limit: int) -> list[int]:
+    """Some of the items whose hash is not known, picked by chance: whoever takes a few each time comes to all."""
+    query = select(item.id).where(item.metadata_hash.is_(None)).order_by(func.random()).limit(limit)
+    return sorted(session.scalars(query))
 
 
 def _insert_new_ids(session: Session, table: Any, ids: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -126,6 +126,7 @@ class MuseumPlus:
         *,
         after_id: int = 0,
         modified_since: datetime | None = None,
+        ids: Collection[int] = (),
         limit: int,
     ) -> SearchPage[ObjectRecord]: ...
 
@@ -136,6 +137,7 @@ class MuseumPlus:
         *,
         after_id: int = 0,
         modified_since: datetime | None = None,
+        ids: Collection[int] = (),
         limit: int,
     ) -> SearchPage[AttachmentRecord]: ...
 
@@ -145,6 +147,7 @@ class MuseumPlus:
         *,
         after_id: int = 0,
         modified_since: datetime | None = None,
+        ids: Collection[int] = (),
         limit: int,
     ) -> SearchPage[ObjectRecord] | SearchPage[AttachmentRecord]:
         """One page of a module's items, by ascending id; one whose `last_id` is None is the end.
@@ -152,9 +155,10 @@ class MuseumPlus:
         Arguments:
             after_id: only items with a greater id: the `last_id` of the page before.
             modified_since: only items modified since (an aware time), and those without a date.
+            ids: only these items, such as could not be read before; none named: any.
             limit: most items in the page.
         """
-        body = search.request_document(module, after_id=after_id, modified_since=modified_since, limit=limit)
+        body = search.request_document(module, after_id=after_id, modified_since=modified_since, ids=ids, limit=limit)
         path = f"/module/{module}/search"
 
         def read(response: httpx.Response, received_after: float) -> SearchPage[Any]:
@@ -162,7 +166,11 @@ class MuseumPlus:
             server_time = _server_time(response, received_after)
             if module == "Object":
                 return search.object_page(
-                    document, after_id=after_id, log_field=self._settings.log_field, server_time=server_time
+                    document,
+                    after_id=after_id,
+                    log_field=self._settings.log_field,
+                    server_time=server_time,
+                    may_be_unreadable=bool(ids),
                 )
             return search.attachment_page(document, after_id=after_id, server_time=server_time)
 

@@ -6,6 +6,7 @@ it leaves the result while we page.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Generic, Literal, TypeVar
@@ -73,13 +74,19 @@ class SearchPage(Generic[Record]):
 
 
 def request_document(
-    module: SearchModule, *, after_id: int = 0, modified_since: datetime | None = None, limit: int
+    module: SearchModule,
+    *,
+    after_id: int = 0,
+    modified_since: datetime | None = None,
+    ids: Collection[int] = (),
+    limit: int,
 ) -> bytes:
     """The body of a search request (ria-ws search schema 1.8).
 
     Arguments:
         after_id: only items whose id is greater.
         modified_since: only items modified at that time (aware) or later, and those without a date.
+        ids: only these items; none named: any.
         limit: most items in the answer.
     """
     application = etree.Element(f"{{{SEARCH_NS}}}application", nsmap={None: SEARCH_NS})
@@ -88,18 +95,27 @@ def request_document(
     )
     _add(_add(search, "sort"), "field", {"fieldPath": "__id", "direction": "Ascending"})
     condition = _add(search, "expert", {"module": module})
-    if modified_since is not None:
+    if modified_since is not None or ids:
         condition = _add(condition, "and")
     _add(condition, "greater", {"fieldPath": "__id", "operand": str(after_id)})
     if modified_since is not None:
         either = _add(condition, "or")
         _add(either, "greaterEquals", {"fieldPath": "__lastModified", "operand": _operand(modified_since)})
         _add(either, "isNull", {"fieldPath": "__lastModified"})
+    # The schema wants two conditions at least in <or>.
+    either = _add(condition, "or") if len(ids) > 1 else condition
+    for item_id in ids:
+        _add(either, "equalsField", {"fieldPath": "__id", "operand": str(item_id)})
     return etree.tostring(application, xml_declaration=True, encoding="UTF-8")
 
 
 def object_page(
-    document: bytes, *, after_id: int, log_field: str | None, server_time: datetime | None
+    document: bytes,
+    *,
+    after_id: int,
+    log_field: str | None,
+    server_time: datetime | None,
+    may_be_unreadable: bool = False,
 ) -> SearchPage[ObjectRecord]:
     """Read an answer about module Object.
 
@@ -107,6 +123,7 @@ def object_page(
         after_id: what was asked for; ids must be greater, and ascend.
         log_field: the preservation log field, which does not count in the metadata hash.
         server_time: see `SearchPage`.
+        may_be_unreadable: objects were asked for of which none may be readable, with nothing to be said of others.
 
     Raises:
         PermanentFailure: the answer is not in the order asked for, or the user may not read objects at all: a page
@@ -116,7 +133,7 @@ def object_page(
     found, total = _items(document, "Object", after_id)
     # A truncated item is no record: its links would look gone, and its hash changed.
     unreadable = tuple(fields.item_id(item) for item in found if fields.is_truncated(item))
-    if len(unreadable) == len(found) >= MIN_ITEMS_TO_JUDGE:
+    if len(unreadable) == len(found) >= MIN_ITEMS_TO_JUDGE and not may_be_unreadable:
         raise PermanentFailure(items.truncated_message(unreadable[0]))
     records = tuple(
         ObjectRecord(

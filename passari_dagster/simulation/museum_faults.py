@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+if TYPE_CHECKING:
+    # The demo reads the knobs before it is known whether its servers are installed.
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Fault = Literal["error", "cut", "short", "drop"]
 """`error`: status 500. `cut`: half of the body, then the connection ends. `short`: half of the body as if it were
@@ -62,7 +64,7 @@ class Faults:
     path_contains: str = ""
     seed: int = 0
     _planned: list[_Planned] = field(default_factory=list, repr=False)
-    _bodies: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _bodies: dict[str, tuple[bytes, int | None]] = field(default_factory=dict, repr=False)
     _mutex: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,17 +83,21 @@ class Faults:
         with self._mutex:
             self._planned.append(_Planned(times, path_contains, method, fault, status))
 
-    def replace_body(self, path: str, body: bytes | None) -> None:
-        """Answer these bytes under exactly this path from now on; None: the true ones again."""
+    def replace_body(self, path: str, body: bytes | None, *, times: int | None = None) -> None:
+        """Answer these bytes under exactly this path from now on, or so many times; None: the true ones again."""
         with self._mutex:
             if body is None:
                 self._bodies.pop(path, None)
             else:
-                self._bodies[path] = body
+                self._bodies[path] = body, times
 
     def replaced_body(self, path: str) -> bytes | None:
-        """What `replace_body` said."""
-        return self._bodies.get(path)
+        """What `replace_body` said; to be asked once for each answer."""
+        with self._mutex:
+            body, times = self._bodies.pop(path, (None, None))
+            if body is not None and times != 1:
+                self._bodies[path] = body, times and times - 1
+            return body
 
     def draw(self, request: Seen) -> tuple[Fault, int] | None:
         """What goes wrong with this request, and the status if it is an `error`; None: nothing."""

@@ -19,6 +19,8 @@ MOST_ATTACHMENTS = 3
 PERIOD = 20
 """Among so many consecutive objects exactly one has an unsupported attachment, and one a JPEG that is damaged."""
 
+LOG_FIELD = "ObjPreservationLogClb"
+"""The museum's field for the preservation log."""
 USER = "SIM_käyttäjä"
 MUSKETTI_USER = "ZET_DÜ"
 _BEGIN = datetime(2019, 1, 1, tzinfo=timezone.utc)

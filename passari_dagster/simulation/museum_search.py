@@ -40,6 +40,7 @@ class Request:
     Arguments:
         after_id: taken out of the conditions, since all who page by key have it there.
         key: the other conditions as text; the same text means the same condition. Empty: none.
+        ids: where the conditions leave no others; None: they do not name ids.
     """
 
     after_id: int
@@ -48,6 +49,7 @@ class Request:
     limit: int | None
     offset: int
     descending: bool
+    ids: list[int] | None
 
 
 def parse(body: bytes, module: ModuleName) -> Request:
@@ -80,6 +82,7 @@ def parse(body: bytes, module: ModuleName) -> Request:
         limit=limit if limit >= 0 else None,
         offset=offset,
         descending=bool(sort) and sort[0][1] == "Descending",
+        ids=next((ids for term in others if (ids := _ids(term))), None),
     )
 
 
@@ -114,6 +117,9 @@ class Searcher:
         return list(islice(ids, request.offset, end)), total + len(hits)
 
     def _first_matches(self, module: ModuleName, request: Request) -> list[int]:
+        if request.ids is not None:
+            rows = ((id_, next(first_rows(self._store.museum, module, id_ - 1), None)) for id_ in request.ids)
+            return [id_ for id_, row in rows if row and row.id == id_ and request.condition(row)]
         found = self._matches.get((module, request.key))
         if found is None:
             found = [row.id for row in first_rows(self._store.museum, module, 0) if request.condition(row)]
@@ -130,6 +136,14 @@ def _contains(ids: list[int], item: int) -> bool:
 
 def _name(element: etree._Element) -> str:
     return etree.QName(element).localname
+
+
+def _ids(element: etree._Element) -> list[int]:
+    """The ids of which a condition wants one, ascending; none: it is another condition."""
+    terms = list(element) if _name(element) == "or" else [element]
+    if not all(_name(term) == "equalsField" and term.get("fieldPath") == "__id" for term in terms):
+        return []
+    return sorted({int(term.get("operand", "")) for term in terms})
 
 
 def _condition(element: etree._Element) -> Condition:

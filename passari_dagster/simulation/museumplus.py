@@ -40,7 +40,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from passari_dagster import safe_xml
-from passari_dagster.simulation import museum_documents, museum_search
+from passari_dagster.simulation import museum_documents, museum_records, museum_search
 from passari_dagster.simulation.museum_documents import ENTITY_BOMB, MODULE_NS
 from passari_dagster.simulation.museum_faults import FaultLayer, Faults, Hold, Point, Seen
 from passari_dagster.simulation.museum_records import FIRST_ACTIVITY, USER, AttachmentFacts, Museum, ObjectFacts
@@ -50,7 +50,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 BASE = "/ria-ws/application"
 LIDO_TEMPLATE = 45005
-LOG_FIELD = "ObjPreservationLogClb"
+LOG_FIELD = museum_records.LOG_FIELD
 PASSWORD_VARIABLE = "PASSARI_SIMULATED_MUSEUM_PASSWORD"  # noqa: S105 - a name
 _FIELD_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_$]*")
 _ACTIVITIES_BEGIN = datetime(2015, 1, 1, tzinfo=timezone.utc)

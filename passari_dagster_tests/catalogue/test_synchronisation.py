@@ -103,6 +103,20 @@ def test_attachments_are_unknown_until_each_was_read(engine: Engine) -> None:
     assert _hash(engine, 1) is None, "an attachment that is new to us is not known"
 
 
+def test_what_cannot_be_read_has_a_row_and_no_hash_and_loses_nothing_else(engine: Engine) -> None:
+    with database.transaction(engine) as session:
+        tables.upsert_objects(session, [_object(1), _object(2)], {1: [10], 2: []})
+        assert tables.forget_hashes(session, MuseumObject, [2, 3, 1]) == 1
+        session.expire_all()
+        assert session.get_one(MuseumObject, 1).title == "Esine 1"
+        assert tables.ids_without_hash(session, MuseumObject, 9) == [1, 2, 3]
+        assert len(tables.ids_without_hash(session, MuseumObject, 2)) == 2
+        assert tables.ids_without_hash(session, MuseumAttachment, 9) == [10]
+        tables.upsert_objects(session, [_object(3)], {3: []})
+        assert tables.ids_without_hash(session, MuseumObject, 9) == [1, 2]
+    assert _links(engine) == {(1, 10)}
+
+
 def test_an_attachment_of_an_object_that_was_not_read_yet_waits_for_it(engine: Engine) -> None:
     with database.transaction(engine) as session:
         tables.upsert_attachments(session, [_attachment(10)], {10: [7]})

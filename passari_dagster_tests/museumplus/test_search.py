@@ -34,9 +34,12 @@ def all_pages(client: MuseumPlus, limit: int) -> list[search.SearchPage[search.O
 
 @pytest.mark.parametrize("module", ["Object", "Multimedia"])
 @pytest.mark.parametrize("since", [None, SINCE])
-def test_a_request_follows_the_search_schema(module: search.SearchModule, since: datetime | None) -> None:
+@pytest.mark.parametrize("ids", [(), (7,), (7, 8, 9)])
+def test_a_request_follows_the_search_schema(
+    module: search.SearchModule, since: datetime | None, ids: tuple[int, ...]
+) -> None:
     schema = etree.XMLSchema(etree.parse(shared("museumplus-schemas/search_1_8.xsd")))
-    document = search.request_document(module, after_id=12, modified_since=since, limit=50)
+    document = search.request_document(module, after_id=12, modified_since=since, ids=ids, limit=50)
     schema.assertValid(safe_xml.parse(document, source="request"))
 
 
@@ -117,6 +120,21 @@ def test_a_search_for_changes_finds_them_and_undated_items(museum: SimulatedMuse
     assert page.total == len(found)
 
 
+def test_single_items_are_found_by_their_ids_with_the_same_hash(museum: SimulatedMuseum, client: MuseumPlus) -> None:
+    everything = {record.id: record for record in all_objects(client)}
+    edited, gone = museum.object_ids[5], museum.object_ids[6]
+    museum.edit_object(edited, title="Muutettu")
+    museum.delete_object(gone)
+    for ids in ([museum.object_ids[2]], [museum.object_ids[30], edited, gone, museum.object_ids[0], 7]):
+        page = client.search("Object", ids=ids, limit=len(ids))
+        expected = sorted(set(ids) - {gone, 7})
+        assert [record.id for record in page.records] == expected
+        assert page.total == len(expected)
+        assert all(record == everything[record.id] for record in page.records if record.id != edited)
+    attachments = client.search("Multimedia", limit=3).records
+    assert client.search("Multimedia", ids=[a.id for a in attachments[1:]], limit=9).records == attachments[1:]
+
+
 def test_changes_are_asked_for_by_the_clock_of_museumplus() -> None:
     with SimulatedMuseum(objects=3, clock_offset=-7200) as museum, MuseumPlus(settings_for(museum)) as client:
         since = client.search("Object", limit=1).server_time
@@ -166,6 +184,9 @@ def test_a_user_without_read_permission_does_not_make_all_objects_look_changed(o
             museum.edit_object(object_id, truncated=True)
         with MuseumPlus(settings_for(museum)) as blind, pytest.raises(PermanentFailure, match="read permission"):
             blind.search("Object", limit=100)
+        # Who asks for those that could not be read before knows that.
+        with MuseumPlus(settings_for(museum)) as blind:
+            assert blind.search("Object", ids=museum.object_ids, limit=100).unreadable == tuple(museum.object_ids)
 
 
 def test_a_short_page_of_unreadable_objects_is_no_reason_to_stop(museum: SimulatedMuseum, client: MuseumPlus) -> None:

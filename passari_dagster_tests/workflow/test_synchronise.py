@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
 
+from passari_dagster import stopping
+from passari_dagster.catalogue import eligibility
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
 from passari_dagster.errors import TransientFailure
 from passari_dagster.locks import LockBusyError
 from passari_dagster.workflow import synchronise
-from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.synchronise import SyncResult
 from passari_dagster_tests.house import House, object_row, synchronise_all
-from passari_dagster_tests.workflow.stories import JPEG, Killed, old_object
+from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, Killed, old_object
 
 SMALL_PAGES = {"page_size": 2}
+EMPTY_PAGE = (
+    b'<application xmlns="http://www.zetcom.com/ria/ws/module"><modules><module name="Object" totalSize="0"/></modules>'
+    b"</application>"
+)
 
 
 def quiet(line: str) -> None:
@@ -131,3 +140,196 @@ def test_two_scrapes_never_run_at_once(house: House, env: Environment, monkeypat
     second.join(20)
     assert known(env)[0] == 3
     assert known(env)[2] > 0
+
+
+# What could not be read
+
+
+def forbid(house: House, object_id: int, *, forbidden: bool = True) -> None:
+    """The MuseumPlus user may not read an object, or may again; to MuseumPlus that is no change of the object."""
+    house.museum.edit_object(object_id, truncated=forbidden, modified=house.museum.object(object_id).modified)
+
+
+def why_not(env: Environment, object_id: int) -> str | None:
+    with env.transaction() as session:
+        return eligibility.why_not(session, object_id, now=env.now(), delays=env.delays)
+
+
+def test_an_object_that_could_not_be_read_is_seen_and_is_read_once_the_permission_is_granted(
+    house: House, env: Environment
+) -> None:
+    object_id = old_object(house, ("kuva.jpg", JPEG))
+    forbid(house, object_id)
+    lines: list[str] = []
+    for new in (4, 0):  # the first time among all objects, afterwards by its id
+        lines.clear()
+        result = synchronise.sync_objects(env, lines.append)
+        assert (result.new, result.unreadable) == (new, 1)
+        (line,) = [line for line in lines if "read permission on module Object" in line]
+        assert str(object_id) in line
+    synchronise_all(env)
+    assert why_not(env, object_id) == "metadata hash not known yet (run sync_objects)"
+
+    forbid(house, object_id, forbidden=False)
+    result = synchronise.sync_objects(env, quiet)
+    assert (result.items, result.unreadable) == (1, 0)
+    synchronise_all(env)
+    assert why_not(env, object_id) is None
+    # The hash is the one that anybody finds who reads all anew: no change is seen where there is none.
+    found = object_row(env, object_id).metadata_hash
+    house.museum.edit_object(object_id, modified=house.museum.now())
+    synchronise_all(env)
+    assert object_row(env, object_id).metadata_hash == found is not None
+
+
+def test_a_change_that_could_not_be_read_is_read_later(house: House, env: Environment) -> None:
+    object_id = old_object(house)
+    synchronise_all(env)
+    before = object_row(env, object_id).metadata_hash
+    house.museum.edit_object(object_id, title="Kirves", truncated=True)
+    synchronise_all(env)
+    assert object_row(env, object_id).metadata_hash is None, "the old one is not true any more"
+    house.museum.edit_object(object_id, truncated=False, modified=LONG_AGO)
+    synchronise_all(env)
+    assert object_row(env, object_id).metadata_hash not in (None, before)
+    assert object_row(env, object_id).title == "Kirves"
+
+
+def test_an_old_attachment_that_an_object_names_for_the_first_time_is_read(house: House, env: Environment) -> None:
+    synchronise_all(env)
+    object_id = old_object(house, ("kuva.jpg", JPEG))
+    house.museum.edit_object(object_id)
+    synchronise_all(env)
+    assert why_not(env, object_id) is None
+
+
+def test_so_many_unknown_items_are_asked_for_that_a_sync_does_not_take_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [old_object(house) for _ in range(5)]
+    for object_id in ids:
+        forbid(house, object_id)
+    monkeypatch.setattr(synchronise, "UNKNOWN_LIMIT", 3)
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        assert synchronise.sync_objects(env, quiet).unreadable == 5
+        for object_id in ids:
+            forbid(house, object_id, forbidden=False)
+        assert [synchronise.sync_objects(env, quiet).items for _ in range(3)] == [3, 2, 0]
+        assert known(env)[0] == 8
+
+
+# Answers that are not whole
+
+
+def test_an_empty_answer_of_a_moment_is_not_the_end_of_the_catalogue(house: House) -> None:
+    def slip(line: str) -> None:
+        if ": 4 of" in line:
+            house.museum.faults.replace_body("/module/Object/search", EMPTY_PAGE, times=1)
+
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        house.museum.faults.replace_body("/module/Object/search", EMPTY_PAGE, times=1)
+        old_object(house)
+        old_object(house)
+        assert synchronise.sync_objects(env, slip).items == 5
+
+
+def test_a_catalogue_of_which_less_comes_than_was_said_is_read_again(house: House) -> None:
+    for _ in range(10):
+        old_object(house)
+
+    def end(line: str) -> None:
+        if ": 4 of" in line:
+            house.museum.faults.replace_body("/module/Object/search", EMPTY_PAGE)
+
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        with pytest.raises(TransientFailure, match="nothing more after 4 items, though it spoke of 13, and of 9"):
+            synchronise.sync_objects(env, end)
+        house.museum.faults.replace_body("/module/Object/search", None)
+        again = synchronise.sync_objects(env, quiet)
+        assert (again.items, again.since) == (13, None)
+
+
+def test_what_is_deleted_while_the_catalogue_is_read_is_not_missed(house: House) -> None:
+    ids = [old_object(house) for _ in range(10)]
+
+    def delete(line: str) -> None:
+        if ": 4 of" in line:
+            for object_id in ids[-4:]:
+                house.museum.delete_object(object_id)
+
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        assert synchronise.sync_objects(env, delete).items == 9
+        assert synchronise.sync_objects(env, quiet).since is not None
+
+
+# Stopping early
+
+
+@pytest.fixture
+def ask_to_stop() -> Iterator[Callable[[str], None]]:
+    """A log that asks its own process to stop when two are done; what it asked is forgotten at the end."""
+    before = signal.getsignal(stopping.SIGNAL)
+    stopping.listen()
+
+    def ask(line: str) -> None:
+        if ": 2 of" in line:
+            signal.raise_signal(stopping.SIGNAL)
+
+    yield ask
+    stopping.listen()
+    signal.signal(stopping.SIGNAL, before)
+
+
+@pytest.mark.parametrize(
+    "sync", [synchronise.sync_objects, synchronise.sync_attachments], ids=["objects", "attachments"]
+)
+def test_a_scrape_that_is_asked_to_stop_ends_at_the_end_of_a_page_and_does_not_count(
+    house: House,
+    ask_to_stop: Callable[[str], None],
+    sync: Callable[[Environment, Log], SyncResult],
+) -> None:
+    for _ in range(3):
+        old_object(house, ("kuva.jpg", JPEG))
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        stopped = sync(env, ask_to_stop)
+        assert (stopped.items, stopped.partial) == (2, True)
+        stopping.listen()
+        whole = sync(env, quiet)
+        assert (whole.partial, whole.since) == (False, None)
+        assert whole.items > 4
+
+
+def test_a_scrape_that_is_asked_to_stop_leaves_unknown_items_to_the_next_one(
+    house: House, ask_to_stop: Callable[[str], None]
+) -> None:
+    ids = [old_object(house) for _ in range(5)]
+    for object_id in ids:
+        forbid(house, object_id)
+    with house.environment(museumplus=SMALL_PAGES) as env:
+        synchronise.sync_objects(env, quiet)
+        for object_id in ids:
+            forbid(house, object_id, forbidden=False)
+        stopped = synchronise.sync_objects(env, ask_to_stop)
+        assert (stopped.items, stopped.partial) == (2, True)
+        stopping.listen()
+        assert synchronise.sync_objects(env, quiet).items == 3
+
+
+def test_hashes_end_between_two_batches_when_they_are_asked_to_stop(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch, ask_to_stop: Callable[[str], None]
+) -> None:
+    monkeypatch.setattr(synchronise, "HASH_BATCH", 2)
+    synchronise.sync_objects(env, quiet)
+    synchronise.sync_attachments(env, quiet)
+    lines: list[str] = []
+
+    def log(line: str) -> None:
+        lines.append(line)
+        ask_to_stop(line)
+
+    stopped = synchronise.sync_hashes(env, log)
+    assert (stopped.items, stopped.partial) == (2, True)
+    assert lines[-1] == "sync_hashes: stops early, as asked, after 2 objects"
+    stopping.listen()
+    assert synchronise.sync_hashes(env, quiet).partial is False
+    assert known(env)[1] == 3
