@@ -5,24 +5,32 @@ One function for each thing; each answers with what it found, or raises. Nothing
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import redis
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from passari_dagster.errors import PassariError, SettingsError
 from passari_dagster.services import migrations
+from passari_dagster.services.leader import intruder_beside, leader_of
 from passari_dagster.services.system import project_root
 from passari_dagster.settings import Settings, environment_name
 
 TIMEOUT = 15.0
 LEAST_FREE_BYTES = 5 * 10**9
 CERTIFICATE_WARNING_DAYS = 30
+# A daemon sends heartbeats every 30 seconds, and between two of its rounds only.
+HEARTBEAT_WAIT = 45.0
+HEARTBEAT_RECENT = 600.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,11 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
         Check("signing key", lambda: signing_key(dps.sign_key), "See [dps] sign_key."),
         Check("package directory", lambda: directory(settings.package_dir), "See package_dir."),
         Check("archive directory", lambda: directory(settings.archive_dir), "See archive_dir."),
+        Check(
+            "daemon",
+            lambda: daemon(settings, environment),
+            "Each host may run `passari-dagster daemon`, of which one leads; none may run `dagster-daemon run`.",
+        ),
     ]
     if dps.rest is not None:
         checks.insert(5, Check("DPS, REST", lambda: dps_rest(settings), "See [dps.rest] url, username and password."))
@@ -181,6 +194,59 @@ def directory(path: Path) -> str:
     if free < LEAST_FREE_BYTES:
         raise SettingsError(f"{path} has only {free / 1e9:.1f} GB free, {LEAST_FREE_BYTES / 1e9:g} GB are wanted")
     return f"writable, {free / 1e9:.0f} GB free"
+
+
+def daemon(settings: Settings, environment: Mapping[str, str]) -> str:
+    """One process leads and runs Dagster's daemon, and no other daemon runs beside it; or none at all."""
+    leader = leader_of(settings.redis_url)
+    if leader is None and _a_daemon_is_heard(environment.get("DAGSTER_PG_URL")):
+        leader = leader_of(settings.redis_url)  # one may have begun to lead while we listened
+        if leader is None:
+            raise SettingsError("nobody leads, but a Dagster daemon runs: somebody has started Dagster's own command")
+    if leader is None:
+        return "nobody runs it: no schedule and no sensor is started until `passari-dagster daemon` or `up` does"
+    if intruder_beside(settings.redis_url):
+        raise SettingsError(
+            f"{leader} leads, but another Dagster daemon runs beside its own: somebody has started Dagster's own "
+            "command, or leads by another Redis. Each schedule may be started twice"
+        )
+    return f"{leader} leads"
+
+
+def _a_daemon_is_heard(url: str | None) -> bool:
+    """Whether a daemon writes its heartbeats to Dagster's database: now, not some time ago."""
+    if not url:
+        return False
+    engine = create_engine(migrations.psycopg2_url(url), connect_args={"connect_timeout": round(TIMEOUT)})
+    try:
+        with engine.connect() as connection:
+            if connection.execute(text("SELECT to_regclass('daemon_heartbeats')")).scalar() is None:
+                return False
+            first = _heartbeats(connection)
+            # Those of a daemon that was stopped remain for ever. Clocks of hosts may differ by minutes.
+            if not any(abs(time.time() - when) < HEARTBEAT_RECENT for when in first.values()):
+                return False
+            deadline = time.monotonic() + HEARTBEAT_WAIT
+            while time.monotonic() < deadline:
+                time.sleep(min(1.0, HEARTBEAT_WAIT / 4))
+                if _heartbeats(connection) != first:
+                    return True
+        return False
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
+        raise SettingsError(f"Dagster's database does not say whether a daemon runs: {reason}") from None
+    finally:
+        engine.dispose()
+
+
+def _heartbeats(connection: Connection) -> dict[str, float]:
+    """When each part of Dagster's daemon has sent its last heartbeat, by the clock of its host.
+
+    The column `timestamp` has it in the time zone of the session that wrote it.
+    """
+    rows = connection.execute(text("SELECT daemon_type, body FROM daemon_heartbeats")).all()
+    connection.rollback()
+    return {kind: json.loads(body)["timestamp"] for kind, body in rows}
 
 
 def _user() -> str:

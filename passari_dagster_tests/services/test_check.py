@@ -30,6 +30,7 @@ THINGS = (
     "signing key",
     "package directory",
     "archive directory",
+    "daemon",
 )
 
 
@@ -93,7 +94,15 @@ def test_servers_that_nobody_runs(house: House, empty_database: str, closed_port
         }
     )
     found = wrong(settings, f"postgresql://me:secret-word@{nowhere}/dagster")
-    assert list(found) == ["museum database", "Dagster database", "Redis", "MuseumPlus", "DPS, SFTP", "DPS, REST"]
+    assert list(found) == [
+        "museum database",
+        "Dagster database",
+        "Redis",
+        "MuseumPlus",
+        "DPS, SFTP",
+        "DPS, REST",
+        "daemon",
+    ]
     assert "PASSARI_DB_URL" in found["museum database"]
     assert "DAGSTER_PG_URL" in found["Dagster database"]
     assert "REDIS_URL" in found["Redis"]
