@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 DEMO_DATA = Path("passari-data/demo")
 SYSTEM_DATA = Path("passari-data/system")
+FOREVER = 86_400.0
+"""Seconds: the workers have a grace of their own, [workers] grace, and end within it."""
 DataOption = Annotated[Path, typer.Option("--data", help="folder of everything that it keeps")]
 
 
@@ -53,14 +56,37 @@ def demo(
     ] = 20,
     port: Annotated[int, typer.Option(help="of the user interface, or the next free one")] = 3000,
     timeout: Annotated[float, typer.Option(min=1, help="seconds until all objects should be at rest")] = 420,
+    museum_fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            envvar="PASSARI_DEMO_MUSEUM_FAULTS",
+            help="what goes wrong in the simulated museum, such as latency=0.5 or error-rate=0.1; may be repeated",
+        ),
+    ] = None,
+    dps_fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            envvar="PASSARI_DEMO_DPS_FAULTS",
+            help="what goes wrong in the simulated DPS, such as damage=1 or no-fsync=true; may be repeated",
+        ),
+    ] = None,
 ) -> None:
     """Run everything here, with a simulated museum and a simulated DPS, until Ctrl-C."""
     from passari_dagster.services import demo as story
 
-    options = story.Options(
-        data=data, museum_objects=museum_objects, enqueue=enqueue, port=port, timeout=timeout, leave=exit_
-    )
     with _told_to_people() as console:
+        options = story.Options(
+            data=data,
+            museum_objects=museum_objects,
+            enqueue=enqueue,
+            port=port,
+            timeout=timeout,
+            leave=exit_,
+            museum_flags=story.museum_flags(museum_fault or ()),
+            dps_flags=story.dps_flags(dps_fault or ()),
+        )
         try:
             with stop_on_signals():
                 story.run(options, console)
@@ -83,13 +109,57 @@ def up(
 
     with _told_to_people() as console:
         try:
-            with stop_on_signals(), System(data, port=port, report=console.print) as system:
+            with stop_on_signals(), System(data, port=port, grace=FOREVER, report=console.print) as system:
                 console.print(f"user interface   {system.webserver_url}", highlight=False)
                 console.print(f"data             {system.data}", highlight=False, soft_wrap=True)
                 while True:
                     system.sleep(3600)
         except Stop as stop:
             console.print(f"stopped ({stop})")
+
+
+@app.command()
+def daemon(
+    alone: Annotated[bool, typer.Option("--alone", help="no other process can lead: begin at once")] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Run Dagster's daemon (schedules, sensors, backfills) while this host leads; otherwise stand by, until SIGTERM."""
+    from passari_dagster.services import daemon as leading
+
+    with _told_to_people() as console:
+        environment = _use_env_file(data)
+        report = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        try:
+            with stop_on_signals():
+                leading.run(settings.load_queue(), environment, data, alone=alone, report=report)
+        except Stop as stop:
+            console.print(f"stopped ({stop})")
+
+
+@app.command()
+def worker(
+    workers: Annotated[int | None, typer.Option("-n", min=1, help="how many; without it, as the settings say")] = None,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Keep the workers of this host, which execute runs, until SIGTERM. Runs end first."""
+    from setproctitle import getproctitle
+
+    getproctitle()  # finds the title's place in memory, which it does not once the environment has been changed
+    with _told_to_people():
+        _use_dagster_environment(data)
+        from passari_dagster.run_queue import command
+
+        command.keep_workers(settings.load_queue(), workers)
+
+
+@app.command()
+def workers(data: DataOption = SYSTEM_DATA) -> None:
+    """Show the workers of all hosts, what each does and since when, and how many runs wait."""
+    with _told_to_people() as console:
+        _use_env_file(data)
+        from passari_dagster.run_queue import overview
+
+        overview.show(settings.load_queue().redis_url.get_secret_value(), console)
 
 
 @app.command()
@@ -162,6 +232,13 @@ def cancel(
         with open_environment(settings.load()) as environment:
             for object_id in object_ids:
                 cancel_package(environment, object_id, console.print, resend=resend)
+
+
+def _use_dagster_environment(data: Path) -> None:
+    """Our environment, completed by what `dagster.yaml` and `workspace.yaml` ask for."""
+    from passari_dagster.services.system import dagster_environment
+
+    os.environ.update(dagster_environment(_use_env_file(data), data))
 
 
 def _use_env_file(data: Path) -> dict[str, str]:

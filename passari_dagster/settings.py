@@ -6,6 +6,8 @@ instance are not here but in `dagster.yaml`.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -84,8 +86,19 @@ def _without_login(value: HttpUrl) -> HttpUrl:
     return value
 
 
+def _private(value: HttpUrl) -> HttpUrl:
+    host = (value.host or "").strip("[]")
+    with contextlib.suppress(ValueError):  # of a name, which is no address
+        if ipaddress.ip_address(host).is_loopback:
+            return value
+    if value.scheme != "https" and host != "localhost":
+        raise ValueError("should begin with https://: the password is sent there (http:// only to this machine itself)")
+    return value
+
+
 _ESCAPE = "should be a URL such as {}, with special characters in the password escaped (@ is %40, / is %2F, # is %23)"
 ServiceUrl = Annotated[HttpUrl, AfterValidator(_without_login)]
+PrivateUrl = Annotated[ServiceUrl, AfterValidator(_private)]
 
 
 class Section(BaseModel):
@@ -97,7 +110,7 @@ class Section(BaseModel):
 class MuseumPlusSettings(Section):
     """The museum's catalogue (zetcom ria-ws)."""
 
-    url: ServiceUrl = Field(description="base URL, ending with /ria-ws/application")
+    url: PrivateUrl = Field(description="base URL, ending with /ria-ws/application")
     username: str
     password: SecretStr
     max_connections: PositiveInt = Field(3, description="connections at once, per process")
@@ -187,6 +200,25 @@ class WorkflowSettings(Section):
     lock_expiry: PositiveInt = Field(60, description="seconds until a killed run's lock is free")
 
 
+class PoolSettings(Section):
+    """Dagster's pools: how many runs may be in a step at once, over all worker hosts."""
+
+    download_object: PositiveInt = 4
+    create_sip: PositiveInt = 2
+    submit_sip: PositiveInt = 2
+    confirm_sip: PositiveInt = 2
+
+
+class WorkersSettings(Section):
+    """The processes that execute runs."""
+
+    count: PositiveInt = Field(4, description="workers on a host, and so runs at once there")
+    grace: float = Field(1200.0, ge=0, description="seconds that runs have to end when a host is stopped")
+    recycle_runs: PositiveInt = Field(1000, description="runs after which a worker is replaced")
+    recycle_mb: PositiveInt = Field(1000, description="megabytes of memory at which a worker is replaced")
+    pools: PoolSettings = PoolSettings()
+
+
 class DatabaseSettings(BaseSettings):
     """Where the museum database is: all that a migration needs to know."""
 
@@ -219,14 +251,20 @@ class DatabaseSettings(BaseSettings):
         return (init_settings, env_settings, *file)
 
 
-class Settings(DatabaseSettings):
-    """All settings. Environment variables are `PASSARI_<KEY>` and `PASSARI_<SECTION>__<KEY>`."""
-
-    model_config = SettingsConfigDict(extra="forbid")
+class QueueSettings(DatabaseSettings):
+    """What a worker host needs to know before it executes a run: where the queue is, and how workers are kept."""
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] = Field(
         validation_alias=AliasChoices("REDIS_URL", "redis_url"), description="Redis (environment: REDIS_URL)"
     )
+    workers: WorkersSettings = WorkersSettings()
+
+
+class Settings(QueueSettings):
+    """All settings. Environment variables are `PASSARI_<KEY>` and `PASSARI_<SECTION>__<KEY>`."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
     package_dir: Path = Field(description="where packages are made; shared by all worker hosts")
     archive_dir: Path = Field(description="where logs and reports are kept for ever")
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "Europe/Helsinki"
@@ -273,6 +311,15 @@ def load_database(**values: Any) -> DatabaseSettings:
         SettingsError: as `load`.
     """
     return _load(DatabaseSettings, values)
+
+
+def load_queue(**values: Any) -> QueueSettings:
+    """The part that keeping workers needs; the rest may be missing.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    return _load(QueueSettings, values)
 
 
 _AnySettings = TypeVar("_AnySettings", bound=DatabaseSettings)

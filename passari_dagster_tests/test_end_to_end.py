@@ -187,7 +187,6 @@ def test_a_sync_reports_numbers_that_the_ui_plots(running: Running) -> None:
     }
     assert {"items", "new_attachments", "items_per_second", "duration_s", "candidates"} <= set(numbers)
     assert all(isinstance(numbers[name], (int, float)) for name in ("items", "items_per_second", "duration_s"))
-    assert {"key": "passari/museumplus_sync", "value": "yes"} in details["tags"]
 
 
 def test_the_instance_that_runs_is_that_of_the_repository(running: Running) -> None:
@@ -196,10 +195,10 @@ def test_the_instance_that_runs_is_that_of_the_repository(running: Running) -> N
     for section in ("run_monitoring", "run_retries", "backfills", "sensors", "schedules", "retention", "telemetry"):
         for key, value in ours[section].items():
             assert info[section][key] == value, (section, key)
-    for section in ("run_coordinator", "local_artifact_storage"):
+    for section in ("run_coordinator", "run_launcher", "local_artifact_storage"):
         assert ours[section]["class"] in str(info[section])
     assert running.system.environment["DAGSTER_HOME"] == str(PROJECT)
-    assert info["run_coordinator"]["config"] == ours["run_coordinator"]["config"]
+    assert info["run_coordinator"]["config"] == ours["run_coordinator"]["config"], "the URL stays in the environment"
 
 
 def test_schedules_and_sensors_run_by_themselves(running: Running) -> None:
@@ -214,6 +213,7 @@ def test_schedules_and_sensors_run_by_themselves(running: Running) -> None:
         "processed_sips": "RUNNING",
         "killed_runs": "RUNNING",
         "partition_keys": "RUNNING",
+        "run_queue": "RUNNING",
     }
     schedules = {s["name"]: (s["cronSchedule"], s["executionTimezone"]) for s in data["schedules"]}
     assert schedules == {

@@ -1,6 +1,6 @@
 """Kill -9 at any point: without a person the object ends preserved once, uploaded once, and nothing is left over.
 
-Real processes are killed: those that the code server starts, one for each run. All objects are enqueued together, and
+Real processes are killed: the forks of workers, one for each run. All objects are enqueued together, and
 a thread for each waits in ambush for its run.
 """
 
@@ -273,9 +273,7 @@ def _process_of(running: Running, run_id: str) -> psutil.Process | None:
         told, _, rest = event.get("message", "").partition("Started process for run (pid: ")
         if not told and rest:
             process = psutil.Process(int(rest.split(")")[0]))
-            server = process.parent()
-            assert server is not None
-            assert "grpc" in server.cmdline(), "a child of the code server"
+            assert " ".join(process.cmdline()).startswith("passari run: preserve_object"), "the fork of a worker"
             return process
     return None
 

@@ -12,7 +12,7 @@ from passari_dagster_tests.conftest import PROJECT
 
 HOUSE = "passari_dagster"
 FILES = sorted((PROJECT / HOUSE).rglob("*.py"))
-GROUND = {"errors", "settings", "safe_xml", "durable"}
+GROUND = {"errors", "settings", "safe_xml", "durable", "stopping"}
 """Modules that everybody may use, as they may the version number."""
 
 

@@ -129,6 +129,9 @@ def test_each_bad_value_is_named_with_what_it_should_be_and_never_repeated(
         ("REDIS_URL", f"redis://localhost:{SECRET}/0", "redis://user:password@host:6379/0"),
         ("PASSARI_MUSEUMPLUS__URL", f"https://passari:{SECRET}@example.org", "without user and password"),
         ("PASSARI_MUSEUMPLUS__URL", f"https://passari:{SECRET}@example.org:x", "museumplus.url"),
+        ("PASSARI_MUSEUMPLUS__URL", f"http://museumplus.example.org/{SECRET}", "should begin with https://"),
+        ("PASSARI_MUSEUMPLUS__URL", f"http://192.168.1.2/{SECRET}", "should begin with https://"),
+        ("PASSARI_MUSEUMPLUS__URL", f"http://localhost.example.org/{SECRET}", "should begin with https://"),
         ("PASSARI_DPS__REST__URL", f"https://museum:{SECRET}@example.org", "without user and password"),
         ("PASSARI_MUSEUMPLUS", SECRET, '"museumplus"'),
         ("PASSARI_MUSEUMPLUS", f'{{"password": ["{SECRET}"]}}', "museumplus.password"),
@@ -140,6 +143,14 @@ def test_a_malformed_value_does_not_show_its_password(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert said in complaint()
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8765", "[::1]:8765"])
+def test_the_museums_password_may_go_in_clear_to_this_machine_only(
+    good: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("PASSARI_MUSEUMPLUS__URL", f"http://{host}/ria-ws/application")
+    assert str(load().museumplus.url) == f"http://{host}/ria-ws/application"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.synchronise import SyncResult
 
 GROUP = "museumplus"
+POOL = "museumplus_sync"
+"""Of limit 1: the two scrapes never run at once. A lock in Redis makes sure."""
 
 
 def _materialize(
@@ -26,6 +28,7 @@ def _materialize(
         "unreadable": result.unreadable,
         "items_per_second": round(result.rate, 1),
         "duration_s": round(result.seconds, 2),
+        "partial": int(result.partial),
         "candidates": launch.register_candidates(env, context.instance),
     }
     if result.since is not None:
@@ -33,13 +36,13 @@ def _materialize(
     return dg.MaterializeResult(metadata=metadata)
 
 
-@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"})
+@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"}, pool=POOL)
 def museum_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """Objects of MuseumPlus: title, dates, metadata hash, and which attachments each has."""
     return _materialize(context, synchronise.sync_objects, "new_objects")
 
 
-@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"})
+@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"}, pool=POOL)
 def museum_attachments(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """Attachments (Multimedia) of MuseumPlus: file name, dates, metadata hash, and whose they are."""
     return _materialize(context, synchronise.sync_attachments, "new_attachments")

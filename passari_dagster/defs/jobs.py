@@ -17,8 +17,9 @@ from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
 OUTCOME_TAG, REASON_TAG = "passari/outcome", "passari/reason"
-SCRAPE_TAG = "passari/museumplus_sync"
-"""Runs with it go through the queue one at a time; see dagster.yaml."""
+RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
+"""With "true", a run that failed in an op is started again by Dagster, as killed ones are; see dagster.yaml."""
+PARENT_TAG = "dagster/parent_run_id"
 REFUSALS_LOGGED = 20
 
 Step = Callable[[Environment, int, Log], StepResult]
@@ -30,6 +31,10 @@ def _perform(context: dg.OpExecutionContext, step: Step) -> Iterator[dg.Output[N
     try:
         result = step(env, object_id_of(context.partition_key), context.log.info)
     except PermanentFailure as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except locks.LockLostError as error:
+        # This run will not have its lock back: the op is not tried again, but the run, in which the lock is taken anew.
+        context.instance.add_run_tags(context.run_id, {RETRY_RUN_TAG: "true"})
         raise dg.Failure(str(error), allow_retries=False) from error
     except dg.DagsterExecutionInterruptedError as error:
         # Somebody cancels the run: Dagster's retry policy would have the op begin again all the same.
@@ -44,6 +49,12 @@ def _perform(context: dg.OpExecutionContext, step: Step) -> Iterator[dg.Output[N
         yield dg.Output(None)
 
 
+def _forget_the_parents_lock(context: dg.OpExecutionContext) -> None:
+    """A run that was started again has its parent's tags, but is itself to be started again for its own lock only."""
+    if PARENT_TAG in context.run.tags and context.run.tags.get(RETRY_RUN_TAG) == "true":
+        context.instance.add_run_tags(context.run_id, {RETRY_RUN_TAG: "false"})
+
+
 def _op(name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = False) -> dg.OpDefinition:
     @dg.op(
         name=name,
@@ -52,11 +63,13 @@ def _op(name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = Fa
         out=dg.Out(dg.Nothing, is_required=False),
         required_resource_keys={"environment", "object_lock"},
         retry_policy=retry_policy,
+        pool=name,
     )
     def perform(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
         if first and launch.PARTITION_SET_TAG not in context.run.tags:
             # A run launched by hand: with this tag it is found as the parent of its object's confirmation.
             context.instance.add_run_tags(context.run_id, {launch.PARTITION_SET_TAG: launch.PARTITION_SET})
+        _forget_the_parents_lock(context)
         yield from _perform(context, step)
 
     return perform
@@ -112,7 +125,7 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
     """Pick eligible objects that are not in the workflow, and launch a backfill of preserve_object for them."""
     env: Environment = context.resources.environment
     backfill_id = launch.backfill_of_run(context.run)
-    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
         if context.instance.get_backfill(backfill_id) is not None:
             context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
             return
@@ -126,6 +139,7 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
         )
         launched = bool(chosen.ids) and not config.dry_run
         if launched:
+            held.check()  # no transaction of ours guards this: whoever has the lock now may choose the same objects
             launch.backfill(
                 context.instance,
                 launch.repository_of_run(context.run),
@@ -161,9 +175,8 @@ def enqueue_objects() -> None:
 
 def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
     """The sync jobs by name."""
-    scrape = {SCRAPE_TAG: "yes"}
     return {
-        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects], tags=scrape),
-        "sync_attachments": dg.define_asset_job("sync_attachments", [assets.museum_attachments], tags=scrape),
+        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects]),
+        "sync_attachments": dg.define_asset_job("sync_attachments", [assets.museum_attachments]),
         "sync_hashes": dg.define_asset_job("sync_hashes", [assets.metadata_hashes]),
     }

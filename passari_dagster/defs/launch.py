@@ -46,6 +46,7 @@ COMPLETED = (
     BulkActionStatus.COMPLETED,
     BulkActionStatus.COMPLETED_SUCCESS,
     BulkActionStatus.COMPLETED_FAILED,
+    BulkActionStatus.FAILED,
 )
 PRUNED_AT_ONCE = 300
 LOCK_WAIT = 300.0
@@ -151,7 +152,13 @@ def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> l
             updated_after=since,
         )
     )
-    forgotten = [run for run in killed if run.is_complete_and_waiting_to_retry and _backfill_has_ended(instance, run)]
+    forgotten = [
+        run
+        for run in killed
+        if run.is_complete_and_waiting_to_retry
+        and _backfill_has_ended(instance, run)
+        and not _was_started_again(instance, run)
+    ]
     register(instance, sorted(_ids({run.tags[PARTITION_TAG] for run in forgotten})))
     return [
         dg.RunRequest(
@@ -166,6 +173,12 @@ def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> l
         )
         for run in forgotten
     ]
+
+
+def _was_started_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    group = instance.get_run_group(run.run_id)
+    relatives = group[1] if group else []
+    return any(other.parent_run_id == run.run_id and RETRY_NUMBER_TAG in other.tags for other in relatives)
 
 
 def _backfill_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -1,4 +1,4 @@
-"""The sensors: verdicts of the DPS, killed runs that nobody starts again, and keys that nobody waits for."""
+"""The sensors: verdicts of the DPS, killed runs that nobody starts again, keys that nobody waits for, the run queue."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -6,12 +6,15 @@ import dagster as dg
 
 from passari_dagster import locks
 from passari_dagster.defs import launch
+from passari_dagster.run_queue.coordinator import RedisRunCoordinator
+from passari_dagster.run_queue.reconcile import reconcile
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import poll
 from passari_dagster.workflow.environment import Environment
 
 PRUNE_INTERVAL = 60
 KILLED_INTERVAL = 30
+RECONCILE_INTERVAL = 30
 KILLED_LATELY = timedelta(days=1)
 """How long ago a run may have been killed that is started again: as long as the system may stand still at most."""
 
@@ -61,7 +64,19 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
             return dg.SkipReason("objects are being enqueued; next time")
         return dg.SkipReason(f"{pruned} keys removed")
 
-    return [processed_sips, killed_runs, partition_keys]
+    @dg.sensor(
+        name="run_queue",
+        minimum_interval_seconds=RECONCILE_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Brings the run queue in Redis into line with the runs that Dagster's database calls queued.",
+    )
+    def run_queue(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        coordinator = context.instance.run_coordinator
+        if not isinstance(coordinator, RedisRunCoordinator):
+            return dg.SkipReason("this instance has no run queue in Redis")
+        return dg.SkipReason(str(reconcile(context.instance, coordinator.ledger)))
+
+    return [processed_sips, killed_runs, partition_keys, run_queue]
 
 
 def _poll(context: dg.SensorEvaluationContext, env: Environment) -> dg.SkipReason:

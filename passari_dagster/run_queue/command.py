@@ -41,6 +41,4 @@ def keep_workers(settings: QueueSettings, count: int | None) -> None:
     )
     with dg.DagsterInstance.get() as instance:
         pools.apply(instance, {**workers.pools.model_dump(), "museumplus_sync": 1})
-        run_pool(
-            instance, settings.redis_url.get_secret_value(), options, warm=lambda: warm_up(NEEDED_BY_RUNS)
-        )
+        run_pool(instance, settings.redis_url.get_secret_value(), options, warm=lambda: warm_up(NEEDED_BY_RUNS))

@@ -8,28 +8,35 @@ from __future__ import annotations
 import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.events import DagsterEventType
+from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, NOT_FINISHED_STATUSES
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils import ensure_file
 from dagster._utils.interrupts import capture_interrupts
 
 __all__ = [
-    "IN_PROGRESS_RUN_STATUSES",
     "PARTITION_NAME_TAG",
     "PRIORITY_TAG",
     "UNFINISHED",
+    "CapturedLogContext",
     "CheckRunHealthResult",
+    "ComputeIOType",
     "ConfigurableClass",
     "ConfigurableClassData",
     "LaunchRunContext",
+    "LocalComputeLogManager",
     "RunCoordinator",
     "RunLauncher",
     "SubmitRunContext",
     "WorkerStatus",
-    "capture_interrupts",
+    "ensure_file",
     "execute",
+    "redirect_to_file",
     "report_queued",
     "report_starting",
 ]

@@ -60,9 +60,7 @@ def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:
     claims, in_redis = ledger.claims(), ledger.queued()
     unfinished = _ids(instance, UNFINISHED)
     queued = _ids(instance, [dg.DagsterRunStatus.QUEUED])
-    freed = sum(
-        ledger.release(claimed, run_id) for claimed, run_id in claims.items() if run_id not in unfinished
-    )
+    freed = sum(ledger.release(claimed, run_id) for claimed, run_id in claims.items() if run_id not in unfinished)
     dropped = sum(ledger.remove(run_id) for run_id in in_redis - unfinished)
     return Reconciled(
         enqueued=_enqueue(instance, ledger, queued - in_redis),

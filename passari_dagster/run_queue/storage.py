@@ -208,6 +208,13 @@ class _Pooled:
 class PooledRunStorage(_Pooled, PostgresRunStorage):
     """Runs, backfills, daemon heartbeats."""
 
+    _has_run_stats = False
+
+    def has_run_stats_index_cols(self) -> bool:
+        # Asked at each look at a run, by reading the table's columns from the catalogue. They do not go away.
+        self._has_run_stats = self._has_run_stats or super().has_run_stats_index_cols()
+        return self._has_run_stats
+
 
 class PooledScheduleStorage(_Pooled, PostgresScheduleStorage):
     """States and ticks of schedules and sensors."""

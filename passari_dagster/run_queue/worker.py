@@ -262,6 +262,9 @@ def run_pool(instance: dg.DagsterInstance, redis_url: str, options: PoolOptions,
     """
     setproctitle("passari worker pool")
     warm()
+    # What the storage has learned of its tables is kept by the forks; its connection is of no use to them.
+    instance.get_runs(limit=1)
+    instance.dispose()
     pool = RunWorkerPool(instance, redis_url, options)
     log.info("%d workers take runs", options.workers)
     pool.start(logging_level="WARNING")

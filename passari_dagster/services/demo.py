@@ -7,24 +7,27 @@ settings are in `demo_material.py`, the table in `board.py`, the processes in `s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from sqlalchemy import Engine, create_engine
 
 from passari_dagster import durable
-from passari_dagster.errors import PassariError
+from passari_dagster.errors import PassariError, SettingsError
 from passari_dagster.services import board, demo_material
 from passari_dagster.services.demo_material import CONTRACT_ID, USERNAME, Material
 from passari_dagster.services.supervisor import Service, Supervisor
 from passari_dagster.services.system import HOST, System, free_port, is_open, only_user_of
+from passari_dagster.simulation import dps_faults, museum_faults
 
 SEED = 1
 """Of every 20 objects of the museum one has a file that is frozen, and one a file that the DPS rejects."""
@@ -50,6 +53,8 @@ class Options:
         port: of the user interface; the next free one if it is taken.
         timeout: seconds, after the start of all processes, until all objects should be at rest.
         leave: end with the outcome, instead of running until it is stopped.
+        museum_flags: for the simulated museum's command line, from `museum_flags`.
+        dps_flags: for the simulated DPS's, from `dps_flags`.
     """
 
     data: Path
@@ -58,6 +63,52 @@ class Options:
     port: int = 3000
     timeout: float = 420.0
     leave: bool = False
+    museum_flags: tuple[str, ...] = ()
+    dps_flags: tuple[str, ...] = ()
+
+
+def museum_flags(faults: Sequence[str]) -> tuple[str, ...]:
+    """What the simulated museum's command line says for faults that were asked for as `NAME=VALUE`.
+
+    Raises:
+        SettingsError: there is no such fault, or no such value of it.
+    """
+    return _flags("--museum-fault", museum_faults.Faults, faults)
+
+
+def dps_flags(faults: Sequence[str]) -> tuple[str, ...]:
+    """As `museum_flags`, for the simulated DPS."""
+    return _flags("--dps-fault", dps_faults.Faults, faults)
+
+
+def _flags(option: str, knobs: type[Any], faults: Sequence[str]) -> tuple[str, ...]:
+    defaults = {
+        knob.name.replace("_", "-"): knob.default
+        for knob in dataclasses.fields(knobs)
+        if isinstance(knob.default, int | float) and knob.name != "seed"
+    }
+    flags: list[str] = []
+    for fault in faults:
+        name, _, value = fault.partition("=")
+        name = name.replace("_", "-")
+        if name not in defaults:
+            raise SettingsError(f"{option} {fault}: should be NAME=VALUE with one of the names {', '.join(defaults)}")
+        if isinstance(defaults[name], bool):
+            if value not in ("true", "false"):
+                raise SettingsError(f"{option} {fault}: the value should be true or false")
+            flags += [f"--{name}"] if value == "true" else []
+        else:
+            flags += [f"--{name}", _number(name, value, isinstance(defaults[name], int), f"{option} {fault}")]
+    return tuple(flags)
+
+
+def _number(name: str, value: str, whole: bool, asked: str) -> str:
+    most = 1.0 if name.endswith("-rate") else sys.float_info.max
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := int(value) if whole else float(value)) <= most:
+            return str(number)
+    kind = "a share from 0 to 1" if most == 1 else f"a {'whole ' if whole else ''}number, 0 or greater"
+    raise SettingsError(f"{asked}: the value should be {kind}")
 
 
 def run(options: Options, console: Console) -> None:
@@ -93,7 +144,7 @@ def _start_outside_world(options: Options, data: Path, supervisor: Supervisor) -
     for name in ("packages", "archive"):
         (data / name).mkdir(exist_ok=True)
     supervisor.start(_museum(options, data, material, museum_port))
-    supervisor.start(_dps(data, material, sftp_port, rest_port))
+    supervisor.start(_dps(options, data, material, sftp_port, rest_port))
     config = data / "passari.toml"
     content = demo_material.settings_file(
         material,
@@ -114,13 +165,14 @@ def _museum(options: Options, data: Path, material: Material, port: int) -> Serv
             *("--port", str(port), "--objects", str(options.museum_objects), "--seed", str(SEED)),
             *("--username", USERNAME, "--password-file", str(material.museumplus_password)),
             *("--data-dir", str(data / "museum")),
+            *options.museum_flags,
         ],
         env=_clean_environment(),
         ready=lambda: is_open(port),
     )
 
 
-def _dps(data: Path, material: Material, sftp_port: int, rest_port: int) -> Service:
+def _dps(options: Options, data: Path, material: Material, sftp_port: int, rest_port: int) -> Service:
     return Service(
         name="dps",
         argv=[
@@ -129,6 +181,7 @@ def _dps(data: Path, material: Material, sftp_port: int, rest_port: int) -> Serv
             *("--certificate", str(material.certificate), "--contract-id", CONTRACT_ID),
             *("--authorized-keys", str(material.authorized_keys), "--host-key", str(material.host_key)),
             *("--rest-credentials", str(material.rest_credentials), "--delay", str(DPS_DELAY)),
+            *options.dps_flags,
         ],
         env=_clean_environment(),
         ready=lambda: is_open(sftp_port) and is_open(rest_port),

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from passari_dagster import durable
+from passari_dagster.simulation.museum_records import LOG_FIELD
 
 ORGANIZATION = "Simulated Museum"
 CONTRACT_ID = "urn:uuid:5d8a1f0e-2f55-4f0b-9a4e-1f6c1c2a7b90"
@@ -118,6 +119,7 @@ url = {_toml(museumplus_url)}
 username = {_toml(USERNAME)}
 password = {_toml(material.museumplus_password.read_text(encoding="ascii"))}
 session_file = {_toml(data / "museumplus-session")}
+object_preservation_field_name = {_toml(LOG_FIELD)}
 
 [dps]
 contract_id = {_toml(CONTRACT_ID)}

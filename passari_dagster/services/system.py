@@ -33,7 +33,6 @@ else:
 
 HOST = "127.0.0.1"
 DEFINITIONS = "passari_dagster.definitions"
-MAX_CONCURRENT_RUNS = 4
 # The variables that a person's shell needs beside a running system.
 SHELL_VARIABLES = (
     "DAGSTER_HOME",
@@ -41,7 +40,6 @@ SHELL_VARIABLES = (
     "PASSARI_DB_URL",
     "REDIS_URL",
     CONFIG_VARIABLE,
-    "PASSARI_MAX_CONCURRENT_RUNS",
     "PASSARI_CODE_SERVER_HOST",
     "PASSARI_CODE_SERVER_PORT",
     "PASSARI_COMPUTE_LOG_DIR",
@@ -64,6 +62,8 @@ class System:
         port: where the webserver listens, or the next free port; None: any free port.
         definitions: module that the code server loads.
         migrate: migrate databases that are not our own, too; otherwise an old schema is refused.
+        workers: how many execute runs; None: as the settings say; 0: none.
+        grace: seconds that runs have to end when the system is stopped.
         supervisor: that of a caller who has more processes; they are stopped with the system.
         report: told in a few words what is being done.
 
@@ -81,6 +81,8 @@ class System:
         port: int | None = None,
         definitions: str = DEFINITIONS,
         migrate: bool = False,
+        workers: int | None = None,
+        grace: float = 10.0,
         supervisor: Supervisor | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -93,9 +95,12 @@ class System:
         self._port = port
         self._definitions = definitions
         self._migrate = migrate
+        self._workers = workers
+        self._grace = grace
         self._report = report
         self._stack = contextlib.ExitStack()
         self._webserver: Webserver | None = None
+        self._redis_is_ours = False
 
     def __enter__(self) -> System:
         try:
@@ -159,7 +164,8 @@ class System:
             self.supervisor.adopt(postgres.child)
             for variable, name in missing.items():
                 self.environment[variable] = postgres.url(name)
-        if not self.environment.get("REDIS_URL"):
+        self._redis_is_ours = not self.environment.get("REDIS_URL")
+        if self._redis_is_ours:
             self._report("starting Redis")
             embedded = self._stack.enter_context(EmbeddedRedis(self.data / "redis", self.supervisor.logs))
             assert embedded.child is not None
@@ -208,23 +214,29 @@ class System:
             )
         )
 
-        resumed = self._webserver.resume_interrupted_runs()
-        if resumed:
-            self._report(f"{resumed} interrupted runs go on")
+        if self._workers != 0:
+            self._report("starting the workers")
+            self.supervisor.start(self.worker_service(self._workers))
         self._report("starting the daemon")
+        alone = ["--alone"] if self._redis_is_ours else []
         self.supervisor.start(
-            Service(
-                name="daemon",
-                argv=[
-                    *(sys.executable, str(Path(sys.executable).parent / "dagster-daemon")),
-                    *("run", "-w", workspace),
-                ],
-                env=environment,
-                cwd=root,
-                ready=self._webserver.daemons_are_healthy,
-                deadline=180,
-            )
+            self._command("daemon", "daemon", *alone, ready=self._webserver.daemons_are_healthy, deadline=180, grace=20)
         )
+
+    def worker_service(self, count: int | None) -> Service:
+        """The pool of workers of this host.
+
+        Arguments:
+            count: how many; None: as the settings say.
+        """
+        number = ["-n", str(count)] if count else []
+        return self._command("workers", "worker", *number, grace=self._grace)
+
+    def _command(self, name: str, *arguments: str, **options: Any) -> Service:
+        """A command of our own, as a process of the system."""
+        program = str(Path(sys.executable).parent / "passari-dagster")
+        argv = [sys.executable, program, *arguments, "--data", str(self.data)]
+        return Service(name=name, argv=argv, env=self.environment, cwd=self.root, **options)
 
     def _bring_up_to_date(self) -> None:
         environment, root = self.environment, self.root
@@ -245,24 +257,34 @@ class System:
             )
 
 
-def dagster_environment(environment: Mapping[str, str], data: Path) -> dict[str, str]:
+def dagster_environment(
+    environment: Mapping[str, str], data: Path, *, keep_code_server: bool = False
+) -> dict[str, str]:
     """An environment, completed by what `dagster.yaml` and `workspace.yaml` ask for; the code server's port is new.
 
     Arguments:
         environment: names the servers, or will.
         data: folder that gets Dagster's own files.
+        keep_code_server: the code server is the one that the environment names, not one that we will start.
+
+    Raises:
+        SettingsError: it names none.
     """
+    code_server = {"PASSARI_CODE_SERVER_HOST": HOST, "PASSARI_CODE_SERVER_PORT": str(free_port())}
+    if keep_code_server:
+        code_server = {variable: environment.get(variable, "") for variable in code_server}
+        missing = [variable for variable, value in code_server.items() if not value]
+        if missing:
+            raise SettingsError(f"{' and '.join(missing)} should name the code server of this installation")
     # Dagster starts further commands of its own by name.
     programs = str(Path(sys.executable).parent)
     completed = {
         **environment,
+        **code_server,
         "DAGSTER_HOME": str(project_root(environment)),
-        "PASSARI_CODE_SERVER_HOST": HOST,
-        "PASSARI_CODE_SERVER_PORT": str(free_port()),
         "PATH": os.pathsep.join([programs, environment.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
     }
-    completed.setdefault("PASSARI_MAX_CONCURRENT_RUNS", str(MAX_CONCURRENT_RUNS))
     for variable, name in (("PASSARI_COMPUTE_LOG_DIR", "compute_logs"), ("PASSARI_ARTIFACT_DIR", "artifacts")):
         folder = Path(completed.setdefault(variable, str(data.resolve() / name)))
         folder.mkdir(parents=True, exist_ok=True)

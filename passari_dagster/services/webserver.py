@@ -1,4 +1,4 @@
-"""What the services ask of Dagster, over its webserver's GraphQL: health, launching jobs, sensors, interrupted runs.
+"""What the services ask of Dagster, over its webserver's GraphQL: health, launching jobs, sensors.
 
 Dagster is not imported here. What the jobs do is told in `defs/`.
 """
@@ -15,8 +15,6 @@ from passari_dagster.errors import PassariError
 LOCATION = "passari_dagster"
 REPOSITORY = "__repository__"
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
-# Dagster's word for a run that a process executes, or should.
-INTERRUPTED = ("STARTING", "STARTED", "CANCELING")
 
 
 class DagsterRefused(PassariError):
@@ -165,28 +163,6 @@ class Webserver:
         )
         if "message" in data["startSensor"]:
             raise DagsterRefused(data["startSensor"]["message"])
-
-    def resume_interrupted_runs(self) -> int:
-        """Launch again the runs that were being executed when the system was stopped; answers how many.
-
-        Only to be called before the daemon starts, on a machine that executes all runs itself: then no process can
-        be behind such a run. Dagster's stock launcher cannot tell, and would wait for them for ever.
-        """
-        interrupted = [run["runId"] for run in self.runs(statuses=INTERRUPTED)]
-        for run_id in interrupted:
-            self.ask(
-                "mutation($id:String!){terminateRun(runId:$id,terminatePolicy:MARK_AS_CANCELED_IMMEDIATELY)"
-                "{__typename}}",
-                id=run_id,
-            )
-            data = self.ask(
-                "mutation($params:ReexecutionParams!){launchRunReexecution(reexecutionParams:$params){__typename"
-                " ...on LaunchRunSuccess{run{runId}} ...on PythonError{message}"
-                " ...on RunConfigValidationInvalid{errors{message}}}}",
-                params={"parentRunId": run_id, "strategy": "ALL_STEPS"},
-            )
-            _launched(data["launchRunReexecution"])
-        return len(interrupted)
 
 
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}

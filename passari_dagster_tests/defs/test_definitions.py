@@ -16,7 +16,8 @@ import yaml
 from dagster._utils.schedules import schedule_execution_time_iterator
 from pydantic import ValidationError
 
-from passari_dagster.defs import jobs, launch, schedules
+from passari_dagster.defs import assets, jobs, launch, schedules
+from passari_dagster.settings import load
 from passari_dagster_tests.conftest import PROJECT
 
 
@@ -69,9 +70,20 @@ def test_every_dagster_command_uses_the_same_two_files() -> None:
     assert [list(entry) for entry in workspace["load_from"]] == [["grpc_server"]]
     instance = yaml.safe_load((PROJECT / "dagster.yaml").read_text(encoding="utf-8"))
     assert instance["run_retries"] == {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False}
-    tag = instance["run_coordinator"]["config"]["tag_concurrency_limits"]
-    assert tag == [{"key": jobs.SCRAPE_TAG, "limit": 1}]
+    assert instance["concurrency"] == {"pools": {"granularity": "op"}}
     assert "password" not in (PROJECT / "dagster.yaml").read_text(encoding="utf-8")
+
+
+def test_every_step_has_its_pool_and_the_scrapes_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSARI_CONFIG", str(PROJECT / "passari.toml.example"))
+    settings = load()
+    preserve_object = jobs.build_preserve_object(settings)
+    assert {node.name: node.definition.pools for node in preserve_object.nodes} == {
+        name: {name} for name in type(settings.workers.pools).model_fields
+    }
+    for asset in (assets.museum_objects, assets.museum_attachments):
+        assert asset.op.pool == assets.POOL
+    assert assets.metadata_hashes.op.pool is None
 
 
 def test_the_partition_set_has_the_name_that_backfills_use() -> None:

@@ -13,11 +13,15 @@ import redis
 from pydantic import SecretStr
 
 from passari_dagster import locks
+from passari_dagster.catalogue import packages
+from passari_dagster.catalogue.models import MuseumObject, Verdict
 from passari_dagster.defs import build_defs, jobs, launch
+from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
+from passari_dagster_tests.catalogue.rows import add_package
 from passari_dagster_tests.house import House, object_row, package_rows, synchronise_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
@@ -257,3 +261,55 @@ def test_a_partition_that_is_no_object_id_is_refused_by_name(bench: Bench) -> No
     assert any(
         "'kirves' is not the id of a museum object" in str(event.event_specific_data) for event in result.all_events
     )
+
+
+def test_a_confirmation_executes_in_a_run_of_its_own_where_the_objects_run_was_deleted(bench: Bench) -> None:
+    first = bench.run(OBJECT)
+    (package,) = package_rows(bench.env, OBJECT)
+    with bench.env.transaction() as session:
+        now = bench.env.now()
+        packages.record_verdict(
+            session, package.id, verdict=Verdict.ACCEPTED, reported=now, day=now.date(), transfer_id="t-1"
+        )
+    bench.instance.delete_run(first.run_id)
+    result = bench.job.execute_in_process(
+        partition_key=str(OBJECT), instance=bench.instance, op_selection=["confirm_sip"]
+    )
+    assert _steps(result) == {"confirm_sip": "done"}
+    assert object_row(bench.env, OBJECT).preserved
+
+
+@pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so
+def test_a_dry_run_of_an_enqueue_tells_what_it_would_do_and_does_nothing(bench: Bench) -> None:
+    job = build_defs(bench.env.settings, {"environment": bench.env}).resolve_job_def("enqueue_objects")
+    config = {"ops": {"enqueue": {"config": {"object_count": 3, "dry_run": True}}}}
+    result = job.execute_in_process(config, instance=bench.instance)
+    (output,) = result.filter_events(lambda event: event.event_type_value == "STEP_OUTPUT")
+    told = {key: value.value for key, value in output.step_output_data.metadata.items()}
+    assert (told["chosen"], told["enqueued"], told["backfill"]) == (3, 0, "none")
+    assert launch.registered(bench.instance) == set()
+    assert bench.instance.get_backfills() == []
+    assert [run.run_id for run in bench.instance.get_runs()] == [result.run_id]
+    assert package_rows(bench.env, OBJECT) == []
+
+
+@pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so
+def test_keys_of_objects_that_wait_for_nothing_are_removed_unless_they_have_a_run(bench: Bench) -> None:
+    eligible, in_workflow, preserved, rejected, cancelled, with_a_run = ids = range(OBJECT, OBJECT + 6)
+    with bench.env.transaction() as session:
+        rows = {id_: session.get_one(MuseumObject, id_) for id_ in ids}
+        add_package(session, rows[in_workflow], preserved=False)
+        add_package(session, rows[preserved])
+        add_package(session, rows[rejected], preserved=False, rejected=True)
+        add_package(session, rows[cancelled], preserved=False, cancelled=True)
+        rows[cancelled].frozen = True
+        add_package(session, rows[with_a_run])
+    launch.register(bench.instance, ids)
+    run = bench.instance.create_run_for_job(
+        bench.job, tags={PARTITION_TAG: str(with_a_run)}, status=dg.DagsterRunStatus.STARTED
+    )
+    assert launch.prune(bench.env, bench.instance) == 3
+    assert launch.registered(bench.instance) == {eligible, in_workflow, with_a_run}
+    bench.instance.report_run_canceled(run)
+    assert launch.prune(bench.env, bench.instance) == 1
+    assert launch.registered(bench.instance) == {eligible, in_workflow}

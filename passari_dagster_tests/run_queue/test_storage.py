@@ -470,6 +470,28 @@ def test_a_fork_of_a_fork_is_a_fork(instance: dg.DagsterInstance) -> None:
     assert backend(instance) == mine
 
 
+def test_a_fork_does_not_wait_for_what_its_parents_threads_hold(instance: dg.DagsterInstance) -> None:
+    """Those threads are not in the fork, and never give anything back there."""
+    over, held = threading.Event(), threading.Barrier(PER_PROCESS + 1)
+
+    def hold() -> None:
+        with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+            held.wait()
+            over.wait()
+            assert connection.scalar(text("SELECT 7")) == 7
+
+    def fork() -> None:
+        held.wait()
+        try:
+            begun = time.monotonic()
+            assert Forked(lambda: [backend(instance) for _ in range(3)]).answer()
+            assert time.monotonic() - begun < 20
+        finally:
+            over.set()
+
+    all_at_once(fork, *[hold] * PER_PROCESS)
+
+
 def test_a_fork_amid_a_transaction_cannot_end_it(instance: dg.DagsterInstance) -> None:
     """A fork that gives the connection back, as it does when it leaves the block, would roll back and say goodbye."""
     run = instance.create_run_for_job(weighing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -144,7 +145,7 @@ def test_a_pool_of_dagster_limits_a_step_over_two_hosts(site: Site) -> None:
         (step,) = site.instance.get_run_step_stats(run_id)
         spans.append((step.start_time or 0, step.end_time or 0))
     spans.sort()
-    overlaps = [end - begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)]
+    overlaps = [end - begin for (_, end), (begin, _) in itertools.pairwise(spans)]
     assert max(overlaps) < 0.1, overlaps
 
 

@@ -75,10 +75,8 @@ def killed_system(tmp_path: Path) -> Path:
 def test_a_killed_system_leaves_nobody_behind_and_its_runs_go_on_at_the_next_start(
     killed_system: Path, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    with System(killed_system, definitions=TOY, report=said.append) as system:
+    with System(killed_system, definitions=TOY) as system:
         wait(system, lambda: any(run["status"] == "SUCCESS" for run in system.webserver.runs("slow_at_first")))
-        assert "1 interrupted runs go on" in said
         assert len(set((tmp_path / "marks").read_text().split())) == 2
 
         run = system.webserver.launch("broken")

@@ -34,4 +34,4 @@ def broken() -> None:
     break_down()
 
 
-defs = dg.Definitions(jobs=[slow_at_first, broken])
+defs = dg.Definitions(jobs=[slow_at_first, broken], executor=dg.in_process_executor)
