@@ -302,7 +302,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
         yield campaign
 
 
-def _wait_for_its_end(running: Running, object_id: int, seconds: float = DEADLINE) -> list[dict[str, Any]]:
+def wait_for_its_end(running: Running, object_id: int, seconds: float = DEADLINE) -> list[dict[str, Any]]:
     """The object's runs, when it is preserved and none of them executes any more."""
     running.wait_until("preserved", object_id, seconds=seconds)
 
@@ -322,7 +322,7 @@ def _retry_of(running: Running, scene: Scene) -> dict[str, Any] | None:
     return None
 
 
-def _assert_preserved_once_and_nothing_left(running: Running, object_id: int) -> None:
+def assert_preserved_once_and_nothing_left(running: Running, object_id: int) -> None:
     house = running.house
     assert len(running.received(object_id)) == 1, "the DPS got it once"
     with running.environment() as env:
@@ -361,7 +361,7 @@ def test_a_killed_run_is_started_again_and_its_object_ends_preserved_once(
     assert point.proof(scene), scene
     left = DEADLINE - (datetime.now(timezone.utc) - scene.at).total_seconds()
     # What is over already is measured by its own clock.
-    runs = _wait_for_its_end(running, scene.object_id, seconds=max(left, 1))
+    runs = wait_for_its_end(running, scene.object_id, seconds=max(left, 1))
     confirmed = campaign.package(scene.object_id).confirmed_date
     assert confirmed is not None
     took = (confirmed - scene.at).total_seconds()
@@ -384,14 +384,14 @@ def test_a_killed_run_is_started_again_and_its_object_ends_preserved_once(
         runs = running.runs_of(scene.object_id)
         assert [run["stepKeysToExecute"] for run in runs].count(CONFIRMATION) == 1
         assert len(runs) == 3, "killed, started again once, confirmed"
-    _assert_preserved_once_and_nothing_left(running, scene.object_id)
+    assert_preserved_once_and_nothing_left(running, scene.object_id)
 
 
 def test_a_confirmation_that_museumplus_refuses_comes_back_with_back_off_and_the_others_go_on(
     campaign: Campaign,
 ) -> None:
     running, object_id = campaign.running, campaign.objects[REFUSED]
-    runs = _wait_for_its_end(running, object_id)
+    runs = wait_for_its_end(running, object_id)
     assert [run["status"] for run in runs] == ["SUCCESS", *["FAILURE"] * REFUSALS, "SUCCESS"]
     assert all(run["stepKeysToExecute"] == CONFIRMATION for run in runs[1:])
     for refused in runs[1:-1]:
@@ -407,7 +407,7 @@ def test_a_confirmation_that_museumplus_refuses_comes_back_with_back_off_and_the
     between = [datetime.fromtimestamp(running.details(run["runId"])["startTime"], timezone.utc) for run in runs[1::2]]
     others = [campaign.package(campaign.objects[name]).confirmed_date for name in POINTS]
     assert any(between[0] < other < between[1] for other in others if other is not None)
-    _assert_preserved_once_and_nothing_left(running, object_id)
+    assert_preserved_once_and_nothing_left(running, object_id)
 
 
 def test_a_confirmation_that_a_person_cancels_is_launched_again(campaign: Campaign) -> None:
@@ -424,11 +424,11 @@ def test_a_confirmation_that_a_person_cancels_is_launched_again(campaign: Campai
     running.wait(lambda: running.webserver.run_status(run["runId"]) == "CANCELED", "the run to be cancelled", 30)
     assert running.house.museum.count(_log_field(running, object_id), "PUT") == 1, "it did not try again"
     ambush.release()
-    runs = _wait_for_its_end(running, object_id)
+    runs = wait_for_its_end(running, object_id)
     assert runs[-1]["parentRunId"] == run["runId"]
     assert runs[-1]["stepKeysToExecute"] == CONFIRMATION
     assert campaign.package(object_id).confirm_attempts == 2
-    _assert_preserved_once_and_nothing_left(running, object_id)
+    assert_preserved_once_and_nothing_left(running, object_id)
 
 
 def test_a_killed_run_is_started_again_even_if_its_backfill_ends_before(campaign: Campaign) -> None:
@@ -446,7 +446,7 @@ def test_a_killed_run_is_started_again_even_if_its_backfill_ends_before(campaign
     process.kill()
     killed = time.monotonic()
     ambush.release()
-    runs = _wait_for_its_end(running, object_id, seconds=DEADLINE)
+    runs = wait_for_its_end(running, object_id, seconds=DEADLINE)
     log.info("forgotten by the run retries: preserved after %.0f s", time.monotonic() - killed)
     dead = running.details(run["runId"])
     assert dead["status"] == "FAILURE"
@@ -456,7 +456,7 @@ def test_a_killed_run_is_started_again_even_if_its_backfill_ends_before(campaign
     assert again["dagster/sensor_name"] == "killed_runs"
     assert again["dagster/parent_run_id"] == run["runId"]
     assert again["dagster/retry_number"] == "1"
-    _assert_preserved_once_and_nothing_left(running, object_id)
+    assert_preserved_once_and_nothing_left(running, object_id)
 
 
 def _end_backfill(running: Running, backfill_id: str) -> None:

@@ -204,7 +204,7 @@ def repository_of_tick(context: dg.SensorEvaluationContext) -> RemoteRepositoryO
 
 def backfill_of_run(run: dg.DagsterRun) -> str:
     """Id of the backfill that a run launches: the same for a run that is started again after it was killed."""
-    return f"enqueue-{(run.root_run_id or run.run_id).partition('-')[0]}"
+    return (run.root_run_id or run.run_id).partition("-")[0]
 
 
 def register_candidates(env: Environment, instance: dg.DagsterInstance) -> int:

@@ -19,6 +19,7 @@ import redis
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from passari_dagster.catalogue import database, packages
 from passari_dagster.errors import PassariError, SettingsError
 from passari_dagster.services import migrations
 from passari_dagster.services.leader import intruder_beside, leader_of
@@ -31,6 +32,7 @@ CERTIFICATE_WARNING_DAYS = 30
 # A daemon sends heartbeats every 30 seconds, and between two of its rounds only.
 HEARTBEAT_WAIT = 45.0
 HEARTBEAT_RECENT = 600.0
+SAMPLE = 20
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
         Check("signing key", lambda: signing_key(dps.sign_key), "See [dps] sign_key."),
         Check("package directory", lambda: directory(settings.package_dir), "See package_dir."),
         Check("archive directory", lambda: directory(settings.archive_dir), "See archive_dir."),
+        Check(
+            "workflow",
+            lambda: workflow(settings, environment),
+            "Look at their last runs; launch them again (job enqueue_objects with object_ids), or `passari-dagster "
+            "cancel` them.",
+        ),
         Check(
             "daemon",
             lambda: daemon(settings, environment),
@@ -194,6 +202,39 @@ def directory(path: Path) -> str:
     if free < LEAST_FREE_BYTES:
         raise SettingsError(f"{path} has only {free / 1e9:.1f} GB free, {LEAST_FREE_BYTES / 1e9:g} GB are wanted")
     return f"writable, {free / 1e9:.0f} GB free"
+
+
+def workflow(settings: Settings, environment: Mapping[str, str]) -> str:
+    """Every package that was begun and not sent has a run that is queued or live."""
+    engine = database.connect(settings.database_url)
+    try:
+        with database.transaction(engine) as session:
+            begun = packages.unfinished_ids(session)
+        stranded = sorted(set(begun) - _objects_with_a_run(environment.get("DAGSTER_PG_URL")) if begun else [])
+    except SQLAlchemyError:
+        raise SettingsError("cannot be looked at before the databases above are in order") from None
+    finally:
+        engine.dispose()
+    if stranded:
+        sample = ", ".join(map(str, stranded[:SAMPLE])) + (", …" if len(stranded) > SAMPLE else "")
+        raise SettingsError(f"{len(stranded)} packages were begun and have no run: objects {sample}")
+    return f"{len(begun)} packages are under way, each has a run"
+
+
+def _objects_with_a_run(url: str | None) -> set[int]:
+    """Objects with a run that is queued or live, as Dagster's database has it."""
+    if not url:
+        return set()
+    engine = create_engine(migrations.psycopg2_url(url), connect_args={"connect_timeout": round(TIMEOUT)})
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(
+                text("SELECT partition FROM runs WHERE pipeline_name = 'preserve_object' AND status = ANY(:live)"),
+                {"live": ["NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING"]},
+            )
+            return {int(partition) for (partition,) in rows if partition and partition.isdigit()}
+    finally:
+        engine.dispose()
 
 
 def daemon(settings: Settings, environment: Mapping[str, str]) -> str:

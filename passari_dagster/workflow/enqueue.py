@@ -95,6 +95,12 @@ def candidates(env: Environment, *, limit: int, in_flight: Collection[int]) -> l
     return begun + eligible
 
 
+def stranded(env: Environment, *, in_flight: Collection[int]) -> list[int]:
+    """Objects whose package was begun and not sent, and that have no run: nobody goes on with them unasked."""
+    with env.transaction() as session:
+        return [id_ for id_ in packages.unfinished_ids(session) if id_ not in in_flight]
+
+
 def finished(env: Environment, ids: Collection[int]) -> list[int]:
     """Those of the objects that wait for nothing in the workflow: not eligible, and without an open package."""
     with env.transaction() as session:

@@ -18,7 +18,9 @@ from pydantic import SecretStr
 from passari_dagster.services import check
 from passari_dagster.services.check import Finding
 from passari_dagster.settings import Settings
-from passari_dagster_tests.house import House
+from passari_dagster.workflow import preserve
+from passari_dagster_tests.conftest import run_sql
+from passari_dagster_tests.house import House, synchronise_all
 
 THINGS = (
     "museum database",
@@ -30,6 +32,7 @@ THINGS = (
     "signing key",
     "package directory",
     "archive directory",
+    "workflow",
     "daemon",
 )
 
@@ -74,7 +77,7 @@ def test_nothing_is_wrong_in_good_order(house: House, empty_database: str) -> No
 def test_a_database_without_the_schema(house: House, empty_database: str) -> None:
     settings = house.settings().model_copy(update={"database_url": SecretStr(empty_database)})
     found = wrong(settings, empty_database)
-    assert list(found) == ["museum database"]
+    assert list(found) == ["museum database", "workflow"]
     assert "passari-dagster migrate" in found["museum database"]
 
 
@@ -94,15 +97,8 @@ def test_servers_that_nobody_runs(house: House, empty_database: str, closed_port
         }
     )
     found = wrong(settings, f"postgresql://me:secret-word@{nowhere}/dagster")
-    assert list(found) == [
-        "museum database",
-        "Dagster database",
-        "Redis",
-        "MuseumPlus",
-        "DPS, SFTP",
-        "DPS, REST",
-        "daemon",
-    ]
+    servers = ["museum database", "Dagster database", "Redis", "MuseumPlus", "DPS, SFTP", "DPS, REST"]
+    assert list(found) == [*servers, "workflow", "daemon"]
     assert "PASSARI_DB_URL" in found["museum database"]
     assert "DAGSTER_PG_URL" in found["Dagster database"]
     assert "REDIS_URL" in found["Redis"]
@@ -199,3 +195,17 @@ def _renew_certificate(pem: Path, days: int) -> None:
     text = pem.read_text()
     private = text[: text.index("-----BEGIN CERTIFICATE-----")]
     pem.write_text(private + certificate.public_bytes(Encoding.PEM).decode())
+
+
+def test_a_package_that_nobody_goes_on_with(house: House, empty_database: str) -> None:
+    with house.environment() as env:
+        synchronise_all(env)
+        object_id = house.museum.object_ids[0]
+        preserve.download_object(env, object_id, lambda _: None)
+    run_sql(empty_database, "CREATE TABLE runs (partition text, status text, pipeline_name text)")
+    found = wrong(house.settings(), empty_database)
+    assert list(found) == ["workflow"]
+    assert f"1 packages were begun and have no run: objects {object_id}" in found["workflow"]
+    assert "passari-dagster cancel" in found["workflow"]
+    run_sql(empty_database, f"INSERT INTO runs VALUES ('{object_id}', 'QUEUED', 'preserve_object')")
+    assert wrong(house.settings(), empty_database) == {}
