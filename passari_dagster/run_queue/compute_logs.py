@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from passari_dagster.run_queue.dagster_internals import (
     CapturedLogContext,
     ComputeIOType,
+    ConfigurableClassData,
     LocalComputeLogManager,
     ensure_file,
     redirect_to_file,
@@ -23,6 +25,13 @@ EXTENSIONS = {ComputeIOType.STDOUT: "out", ComputeIOType.STDERR: "err"}
 
 class FileComputeLogManager(LocalComputeLogManager):
     """Dagster's, without the mirrors; named in dagster.yaml."""
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> FileComputeLogManager:
+        """Made by Dagster."""
+        return cls(inst_data=inst_data, **config_value)
 
     @contextlib.contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:

@@ -149,7 +149,7 @@ class Site:
             process.wait()
 
 
-GATED = (toy_runs.gated, toy_runs.stubborn)
+GATED = (toy_runs.gated, toy_runs.stubborn, toy_runs.talkative)
 
 
 def kill(process: psutil.Process) -> None:

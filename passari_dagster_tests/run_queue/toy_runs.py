@@ -1,5 +1,7 @@
 """Jobs that know no museum, for runs that are queued, executed, cancelled and killed."""
 
+import os
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +29,18 @@ def hear_nothing(context: dg.OpExecutionContext) -> None:
             continue
 
 
+@dg.op(config_schema={"gate": str})
+def speak(context: dg.OpExecutionContext) -> None:
+    """Say something by each way, and wait at the gate."""
+    os.write(1, b"from below\n")
+    print("from Python", flush=True)  # noqa: T201
+    print("trouble", file=sys.stderr, flush=True)  # noqa: T201
+    gate = Path(context.op_config["gate"])
+    gate.with_suffix(f".{context.run_id}").touch()
+    while not gate.exists():
+        time.sleep(0.05)
+
+
 @dg.op
 def break_down() -> None:
     """Fail."""
@@ -49,6 +63,12 @@ def gated() -> None:
 def stubborn() -> None:
     """Cannot be interrupted."""
     hear_nothing()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def talkative() -> None:
+    """Speaks."""
+    speak()
 
 
 @dg.job(executor_def=dg.in_process_executor)
