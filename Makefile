@@ -33,7 +33,7 @@ lint: install
 	$(BIN)/mypy
 
 faults: install
-	$(BIN)/python -m pytest -m faults $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults $(ARGS)
 
 benchmark: install
 	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS); done
