@@ -88,7 +88,8 @@ def measure(count: int, toolkit: str | None) -> dict[str, float]:
         toolkit: the setting; None: the product's.
     """
     with tempfile.TemporaryDirectory(prefix="passari-benchmark-") as directory:
-        variables = {"PASSARI_TOOLKIT": toolkit} if toolkit else {}
+        here = str(Path(__file__).resolve().parent.parent)  # where workers find the toolkit
+        variables = {"PASSARI_TOOLKIT": toolkit, "PYTHONPATH": here} if toolkit else {}
         with running_system(Path(directory), objects=1, variables=variables) as running:
             ids = add_objects(running, count)
             before, begun = cpu_seconds(running), time.monotonic()
