@@ -1,9 +1,13 @@
-"""What a figure was measured on; printed with every benchmark."""
+"""What every benchmark has: its command line, its figures as printed, and what they were measured on."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
+from collections.abc import Callable
+from typing import Any
 
 
 def describe() -> dict[str, object]:
@@ -13,3 +17,24 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "load": [round(value, 2) for value in os.getloadavg()],
     }
+
+
+def run(description: str | None, quick: str, measure: Callable[[bool], dict[str, Any]]) -> int:
+    """Measure and print.
+
+    Arguments:
+        description: what is measured, for `--help`.
+        quick: what `--quick` means.
+        measure: answers with the figures; told whether to be quick.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args()
+    before = describe()
+    figures = {**measure(options.quick), "machine_before": before, "machine_after": describe()}
+    for name, value in figures.items():
+        print(f"{name:28} {value}")
+    if options.json:
+        print(json.dumps(figures))
+    return 0

@@ -9,14 +9,13 @@ toolkit, and with one whose steps return at once, which is the price of Dagster.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import sys
 import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import psutil
 from PIL import Image
@@ -24,7 +23,7 @@ from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.machine import describe
+from benchmarks import machine
 from passari_dagster_tests.running import Running, running_system
 
 COUNTED = ("code-server", "daemon", "workers")
@@ -106,31 +105,19 @@ def measure(count: int, toolkit: str | None) -> dict[str, float]:
     return figures
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 objects instead of 50")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args()
-    count = 6 if options.quick else 50
-    machine = describe()
+def compare(quick: bool) -> dict[str, Any]:
+    """All figures."""
+    count = 6 if quick else 50
     whole = measure(count, None)
     dagster = measure(count, "benchmarks.instant_toolkit:build")
-    figures = {
+    return {
         "objects": count,
         **whole,
         "dagster_cpu_s_per_object": dagster["cpu_s_per_object"],
         "original_cpu_s_per_object": 19.9,
         "ratio_to_original": round(whole["cpu_s_per_object"] / 19.9, 3),
-        "machine_before": machine,
-        "machine_after": describe(),
     }
-    for name, value in figures.items():
-        print(f"{name:28} {value}")
-    if options.json:
-        print(json.dumps(figures))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(machine.run(__doc__, "6 objects instead of 50", compare))

@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 import tempfile
@@ -27,7 +25,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.machine import describe
+from benchmarks import machine
 from passari_dagster.services.supervisor import Child
 from passari_dagster.services.system import System
 
@@ -174,20 +172,5 @@ def measure(quick: bool) -> dict[str, Any]:
     return figures
 
 
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer runs, and 1,000 queued ones instead of 10,000")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args()
-    machine = describe()
-    figures = {**measure(options.quick), "machine_before": machine, "machine_after": describe()}
-    for name, value in figures.items():
-        print(f"{name:28} {value}")
-    if options.json:
-        print(json.dumps(figures))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(machine.run(__doc__, "fewer runs, and 1,000 queued ones instead of 10,000", measure))

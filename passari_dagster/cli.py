@@ -147,9 +147,10 @@ def worker(
     getproctitle()  # finds the title's place in memory, which it does not once the environment has been changed
     with _told_to_people():
         _use_dagster_environment(data)
+        from passari_dagster.defs import assets
         from passari_dagster.run_queue import command
 
-        command.keep_workers(settings.load_queue(), workers)
+        command.keep_workers(settings.load_queue(), workers, single=[assets.POOL])
 
 
 @app.command()

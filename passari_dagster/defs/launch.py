@@ -27,19 +27,13 @@ from dagster._core.utils import make_new_backfill_id
 from passari_dagster import locks
 from passari_dagster.defs.partitions import museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
+from passari_dagster.run_queue.dagster_internals import UNFINISHED
 from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
 
 JOB_NAME = "preserve_object"
 PARTITION_SET = partition_set_snap_name_for_job_name(JOB_NAME)
 PARTITION_SET_TAG = "dagster/partition_set"
-UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 PARTITIONS_NAME = str(museum_objects.name)
 # Not those that a person cancelled.
 COMPLETED = (

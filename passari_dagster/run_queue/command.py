@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -21,11 +22,12 @@ NEEDED_BY_RUNS = (
 """What runs import; some of it only when they need it."""
 
 
-def keep_workers(settings: QueueSettings, count: int | None) -> None:
+def keep_workers(settings: QueueSettings, count: int | None, single: Sequence[str]) -> None:
     """Keep this host's workers until SIGTERM.
 
     Arguments:
         count: how many; None: as the settings say.
+        single: pools that let one run at a time in, whatever the settings say.
     """
     logging.basicConfig(
         stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
@@ -40,5 +42,5 @@ def keep_workers(settings: QueueSettings, count: int | None) -> None:
         grace=workers.grace,
     )
     with dg.DagsterInstance.get() as instance:
-        pools.apply(instance, {**workers.pools.model_dump(), "museumplus_sync": 1})
+        pools.apply(instance, {**workers.pools.model_dump(), **dict.fromkeys(single, 1)})
         run_pool(instance, settings.redis_url.get_secret_value(), options, warm=lambda: warm_up(NEEDED_BY_RUNS))

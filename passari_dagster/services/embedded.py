@@ -29,7 +29,7 @@ from passari_dagster.errors import SettingsError
 from passari_dagster.services.supervisor import Child, Service, start
 
 DATABASES = ("passari", "dagster")
-# dagster-postgres opens a connection for every statement, in every process.
+# Each process keeps a few, of its own pools; a server of one machine may as well have room.
 MAX_CONNECTIONS = 200
 # The kernel's limit is 107 bytes, of which the longest name of a socket here takes a part.
 SOCKET_DIRECTORY_LIMIT = 107 - len("/.s.PGSQL.5432")

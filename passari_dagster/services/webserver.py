@@ -1,4 +1,4 @@
-"""What the services ask of Dagster, over its webserver's GraphQL: health, launching jobs, sensors.
+"""What the services ask of Dagster, over its webserver's GraphQL: health, launching jobs.
 
 Dagster is not imported here. What the jobs do is told in `defs/`.
 """
@@ -146,34 +146,8 @@ class Webserver:
         results: list[dict[str, Any]] = answer["results"]
         return results
 
-    def start_sensor(self, name: str) -> None:
-        """Start a sensor that does not run."""
-        data = self.ask(
-            "query($s:SensorSelector!){sensorOrError(sensorSelector:$s){...on Sensor{sensorState{status}}"
-            " ...on Error{message}}}",
-            s=_sensor(name),
-        )
-        sensor = data["sensorOrError"]
-        if "message" in sensor:
-            raise DagsterRefused(sensor["message"])
-        if sensor["sensorState"]["status"] == "RUNNING":
-            return
-        data = self.ask(
-            "mutation($s:SensorSelector!){startSensor(sensorSelector:$s){...on Error{message}}}", s=_sensor(name)
-        )
-        if "message" in data["startSensor"]:
-            raise DagsterRefused(data["startSensor"]["message"])
-
 
 _SELECTOR = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
-
-
-def _sensor(name: str) -> dict[str, str]:
-    return {
-        "repositoryLocationName": LOCATION,
-        "repositoryName": REPOSITORY,
-        "sensorName": name,
-    }
 
 
 def _launched(answer: dict[str, Any]) -> str:
