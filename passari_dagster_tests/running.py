@@ -10,18 +10,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from pydantic import SecretStr
 
+from passari_dagster.services.supervisor import Supervisor
 from passari_dagster.services.system import System
+from passari_dagster.services.webserver import Webserver
 from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.conftest import SHARED, shared
 from passari_dagster_tests.house import House
 
 Answer = TypeVar("Answer")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+class Processes(Protocol):
+    """What is asked of the processes of a system; a `System` is them on one host."""
+
+    data: Path
+    environment: dict[str, str]
+    root: Path
+    supervisor: Supervisor
+
+    @property
+    def webserver(self) -> Webserver: ...
+
+    def sleep(self, seconds: float) -> None: ...
 
 
 class Running:
@@ -32,7 +48,7 @@ class Running:
         system: the processes.
     """
 
-    def __init__(self, house: House, system: System) -> None:
+    def __init__(self, house: House, system: Processes) -> None:
         self.house, self.system, self.webserver = house, system, system.webserver
         house.database_url = system.environment["PASSARI_DB_URL"]
         house.redis_url = SecretStr(system.environment["REDIS_URL"])

@@ -12,7 +12,7 @@ from passari_dagster_tests.conftest import PROJECT
 
 HOUSE = "passari_dagster"
 FILES = sorted((PROJECT / HOUSE).rglob("*.py"))
-GROUND = {"errors", "settings", "safe_xml", "durable", "stopping"}
+GROUND = {"errors", "settings", "safe_xml", "durable", "stopping", "connections"}
 """Modules that everybody may use, as they may the version number."""
 
 

@@ -9,6 +9,8 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
+from passari_dagster.connections import postgres_arguments
+
 
 def connect(url: SecretStr) -> Engine:
     """An engine with a small pool; close it with `dispose()`.
@@ -21,7 +23,7 @@ def connect(url: SecretStr) -> Engine:
         pool_size=2,
         max_overflow=3,
         pool_pre_ping=True,
-        connect_args={"application_name": "passari_dagster", "connect_timeout": 15},
+        connect_args=postgres_arguments(url.get_secret_value(), "passari_dagster"),
     )
 
 

@@ -26,6 +26,8 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from passari_dagster.connections import REDIS_KEEPALIVE
+
 QUEUES = ("passari-high", "passari-normal", "passari-low")
 """In the order in which workers look into them."""
 EXECUTE = "passari_dagster.run_queue.execution.execute_run"
@@ -63,11 +65,10 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
         url: as REDIS_URL has it.
         patient: wait for a Redis that is away, minutes if need be; for workers. Others are told within seconds.
     """
-    # A kept connection to a host that is gone would be waited for by TCP's own clock, a quarter of an hour.
-    network = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    tcp = {"socket_keepalive": True, "socket_keepalive_options": REDIS_KEEPALIVE}
     return redis.Redis.from_url(
         url,
-        **network,
+        **({} if url.startswith("unix:") else tcp),
         socket_connect_timeout=5,
         socket_timeout=None if patient else 10,
         health_check_interval=30,

@@ -33,6 +33,7 @@ from dagster_postgres.utils import set_pg_statement_timeout
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
+from passari_dagster.connections import postgres_arguments
 from passari_dagster.errors import SettingsError
 
 POOL_SIZE = 2
@@ -45,16 +46,7 @@ WEBSERVER_MAX_OVERFLOW = 2
 POOL_TIMEOUT = 120
 """Seconds that a thread waits for a connection of its process; Dagster then tries five times more."""
 RECYCLE = 1800
-CONNECTION = {
-    "application_name": "passari_dagster: dagster",
-    "connect_timeout": 15,
-    # A kept connection to a host that is gone would be waited for as long as TCP does: a quarter of an hour.
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-"""As libpq names them; a parameter that the URL itself has is left as it is."""
+APPLICATION = "passari_dagster: dagster"
 
 
 class PatientPool(QueuePool):
@@ -121,7 +113,7 @@ class Connections:
             pool_recycle=recycle,
             pool_pre_ping=True,
             pool_use_lifo=True,
-            connect_args={name: value for name, value in CONNECTION.items() if name not in self.url.query},
+            connect_args=postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION),
         )
         event.listen(engine, "connect", lambda connection, _entry: _open.add(connection))
         return engine

@@ -123,7 +123,7 @@ class Onlooker:
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
-                [storage.CONNECTION["application_name"]],
+                [storage.APPLICATION],
             )
             return {pid for (pid,) in cursor.fetchall()}
 
