@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -26,10 +27,12 @@ from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.runs import RunStorage
 from dagster._core.storage.schedules import ScheduleStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from dagster_postgres.utils import set_pg_statement_timeout
+from dagster_shared.record import copy
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -46,6 +49,8 @@ WEBSERVER_MAX_OVERFLOW = 2
 POOL_TIMEOUT = 120
 """Seconds that a thread waits for a connection of its process; Dagster then tries five times more."""
 RECYCLE = 1800
+CLAIM_WAIT = 1.0
+"""Seconds between two requests of a step for a place in its pool."""
 APPLICATION = "passari_dagster: dagster"
 
 
@@ -218,6 +223,18 @@ class PooledEventLogStorage(_Pooled, PostgresEventLogStorage):
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
         connections.users.add(self)
+
+    def claim_concurrency_slot(
+        self, concurrency_key: str, run_id: str, step_key: str, priority: int | None = None
+    ) -> ConcurrencyClaimStatus:
+        """Ask for a place in a pool. Without one the wait is here: Dagster's own is always of no length (1.13.27,
+        `interval_to_next_pending_claim_check`), and a run that waits would keep a core and the database busy.
+        """
+        status = super().claim_concurrency_slot(concurrency_key, run_id, step_key, priority)
+        if status.is_claimed:
+            return status
+        time.sleep(CLAIM_WAIT)
+        return copy(status, sleep_interval=0.0)
 
     def dispose(self) -> None:
         super().dispose()  # ends the threads that watch runs: they read until then
