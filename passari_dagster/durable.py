@@ -21,6 +21,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory durably, with those above it; harmless where it exists."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
 def _part(path: Path, suffix: str) -> Path:
     """The name while writing: the final one with the suffix, shortened where a file system could not hold that."""
     name = os.fsencode(path.name)

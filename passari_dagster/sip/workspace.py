@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from passari_dagster.durable import open_for_replacement, sync_directory
+from passari_dagster.durable import make_directory, open_for_replacement
 
 _SIP_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CHUNK = 1024 * 1024
@@ -99,7 +99,7 @@ class Workspace:
             the archived files, by name.
         """
         target = archive_path(archive_dir, self.object_id, sip_filename) / "logs"
-        _make_durable_directory(target)
+        make_directory(target)
         if not self.logs.is_dir():
             return ()
         sources = {
@@ -113,7 +113,7 @@ class Workspace:
             if compressed and name.removesuffix(".gz") in sources:
                 continue
             destination = target / (name if compressed else f"{name}.gz")
-            _make_durable_directory(destination.parent)
+            make_directory(destination.parent)
             _archive(source, destination, compress=not compressed)
             archived.append(destination)
         return tuple(archived)
@@ -157,11 +157,3 @@ def _archive(source: Path, destination: Path, *, compress: bool) -> None:
         modified = int(source.stat().st_mtime)
         with gzip.GzipFile(filename="", mode="wb", fileobj=stream, mtime=modified) as packed:
             shutil.copyfileobj(log, packed, _CHUNK)
-
-
-def _make_durable_directory(path: Path) -> None:
-    if path.is_dir():
-        return
-    _make_durable_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_directory(path.parent)

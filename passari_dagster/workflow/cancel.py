@@ -7,6 +7,7 @@ from passari_dagster.catalogue import packages
 from passari_dagster.dps import Dps, Place
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import Workspace
+from passari_dagster.workflow import journal
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
 
@@ -24,6 +25,7 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
     """
     workspace = Workspace(env.settings.package_dir, object_id)
     with env.lock(locks.object_lock(object_id), wait=0):
+        journal.recover(env, object_id, log)
         with env.transaction() as session:
             package = packages.latest(session, object_id)
         if package is None or not package.open:
@@ -45,6 +47,7 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
                 )
         with env.transaction() as session:
             packages.cancel(session, package.package_id)
+        journal.forget(env, object_id, name)
         log(f"{name} is cancelled; object {object_id} may be enqueued again")
         workspace.archive_logs(env.settings.archive_dir, name)
         workspace.delete()

@@ -22,6 +22,7 @@ from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps import Dps
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip.workspace import Workspace
+from passari_dagster.workflow import journal
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.steplog import step_log
 
@@ -58,6 +59,7 @@ def download_object(env: Environment, object_id: int, log: Log) -> StepResult:
     An object that is frozen, not eligible, or waiting for the DPS is left alone, whoever launched it.
     """
     workspace = _workspace(env, object_id)
+    journal.recover(env, object_id, log)
     with env.transaction() as session:
         row = packages.object_row(session, object_id)
         package = packages.latest(session, object_id)
@@ -111,11 +113,14 @@ def create_sip(env: Environment, object_id: int, log: Log) -> StepResult:
 def submit_sip(env: Environment, object_id: int, log: Log) -> StepResult:
     """Send the SIP, unless it was sent; then leave it to the DPS."""
     workspace = _workspace(env, object_id)
+    journal.recover(env, object_id, log)
     package = _begun_package(env, object_id)
     if not package.open:
         return _nothing_left(package)
     if not package.uploaded:
         with _working(env, package, workspace, "submit-sip", log) as say:
+            if package.intended:
+                journal.write(env, package.package_id)  # killed after the commit of the intent, perhaps
             env.toolkit.submit(package, workspace.root, partial(_record_intent, env, package), say)
             with env.transaction() as session:
                 packages.mark_uploaded(session, package.package_id, now=env.now())
@@ -148,6 +153,7 @@ def confirm_sip(env: Environment, object_id: int, log: Log) -> StepResult:
         with env.transaction() as session:
             packages.close(session, package.package_id)
             packages.mark_confirmed(session, package.package_id, now=env.now())
+        journal.write(env, package.package_id)
     if latest is not None and latest.package_id == package.package_id:
         workspace.delete()
     return StepResult(Outcome.DONE, f"{package.sip_filename} is confirmed")
@@ -189,6 +195,7 @@ def _has_size(path: Path, size: int | None) -> bool:
 def _record_intent(env: Environment, package: PackageFacts) -> None:
     with env.transaction() as session:
         packages.mark_submitting(session, package.package_id, now=env.now())
+    journal.write(env, package.package_id)
 
 
 def _done(say: Log, message: str) -> StepResult:

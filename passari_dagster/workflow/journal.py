@@ -1,0 +1,72 @@
+"""What was sent, told beside the database: `package.json` in the package's directory of the archive.
+
+The database is the truth about an object, but a backup of it may be older than a send. What it lost is put back from
+here before a package is begun, sent or cancelled, so that nothing is sent twice. A record is written after the
+commit that it tells of: it never says more than the database said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from passari_dagster import durable
+from passari_dagster.catalogue import recovery
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.sip.workspace import archive_path
+from passari_dagster.workflow.environment import Environment, Log
+
+FILE = "package.json"
+MAX_BYTES = 10 * 1024 * 1024
+"""Of a record: room for a hundred thousand attachments and more."""
+
+
+def write(env: Environment, package_id: int) -> None:
+    """Record what the database says of a package that was, or is about to be, sent. Safe to repeat.
+
+    Raises:
+        OSError: the archive cannot be written.
+    """
+    with env.transaction() as session:
+        record = recovery.record(session, package_id)
+    package = record.package
+    directory = archive_path(env.settings.archive_dir, package.museum_object_id, package.sip_filename)
+    durable.make_directory(directory)
+    durable.write_bytes(directory / FILE, record.model_dump_json(indent=1).encode())
+
+
+def forget(env: Environment, object_id: int, sip_filename: str) -> None:
+    """The package was given up: it does not count as sent any more."""
+    (archive_path(env.settings.archive_dir, object_id, sip_filename) / FILE).unlink(missing_ok=True)
+
+
+def recover(env: Environment, object_id: int, log: Log) -> None:
+    """Put back what the database has lost of an object's packages; to be called under the object's lock.
+
+    Raises:
+        PermanentFailure: a record cannot be read; names the file.
+    """
+    records = list(_records(env.settings.archive_dir, object_id))
+    if records:
+        with env.transaction() as session:
+            restored = recovery.restore(session, object_id, records)
+        for name in restored:
+            log(f"the database had lost that {name} was sent: put back from the archive")
+
+
+def _records(archive_dir: Path, object_id: int) -> Iterator[recovery.Record]:
+    for path in sorted(archive_path(archive_dir, object_id, "any").parent.glob(f"*/{FILE}")):
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES)
+        try:
+            record = recovery.Record.model_validate_json(data)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]["msg"]
+            raise PermanentFailure(
+                f"object {object_id}: {path} is damaged: {fault}. Restore it from a backup"
+            ) from None
+        if (record.package.museum_object_id, record.package.sip_filename) != (object_id, path.parent.name):
+            raise PermanentFailure(f"object {object_id}: {path} is of another package. Restore it from a backup")
+        yield record

@@ -1,0 +1,238 @@
+"""An older backup of the museum database is restored: what was sent meanwhile is remembered, and not sent again.
+
+The backup is a real one of the tables' rows: taken at a point of the story, put back at another.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from passari_dagster.catalogue.models import Base
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.workflow import journal, poll, preserve
+from passari_dagster.workflow.cancel import cancel_package
+from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.preserve import Outcome
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
+from passari_dagster_tests.workflow.stories import (
+    JPEG,
+    Killed,
+    eligible_object,
+    killed_at,
+    later,
+    name_of,
+    package,
+    received,
+    wait_until,
+)
+
+Restore = Callable[[], None]
+
+
+def quiet(line: str) -> None:
+    """A log that nobody reads."""
+
+
+def backup(env: Environment) -> Restore:
+    """Take a backup; what is returned puts it back."""
+    with env.engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS backup"))
+        for table in Base.metadata.sorted_tables:
+            connection.execute(text(f"DROP TABLE IF EXISTS backup.{table.name}"))
+            connection.execute(text(f"CREATE TABLE backup.{table.name} AS SELECT * FROM public.{table.name}"))
+
+    def restore() -> None:
+        with env.engine.begin() as connection:
+            connection.execute(
+                text("SET session_replication_role = replica")
+            )  # objects and packages refer to each other
+            for table in Base.metadata.tables:
+                connection.execute(text(f"TRUNCATE public.{table} CASCADE"))
+            for table in Base.metadata.tables:
+                connection.execute(text(f"INSERT INTO public.{table} SELECT * FROM backup.{table}"))
+            connection.execute(text("SET session_replication_role = origin"))
+
+    return restore
+
+
+def test_a_package_that_was_begun_and_sent_after_the_backup_is_not_sent_again(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    house.dps.processing = 2  # for a while the DPS shows it nowhere
+    send(env, object_id)
+    name = name_of(env, object_id)
+    before = package(env, object_id)
+    wait_until(lambda: not any((house.dps.home / "transfer").iterdir()))
+
+    restore()
+    assert package_rows(env, object_id) == []
+    lines: list[str] = []
+    assert preserve.download_object(env, object_id, lines.append).outcome is Outcome.DONE
+    assert any("put back from the archive" in line for line in lines)
+    assert send(env, object_id).outcome in (Outcome.WAITING, Outcome.DONE)
+    house.dps.wait_for(name)
+    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert [path.name.partition("-")[2] for path in received(house)] == [name]
+    after = package(env, object_id)
+    assert after.preserved
+    assert object_row(env, object_id).preserved
+    for column in ("sip_filename", "sip_id", "created_date", "metadata_hash", "attachment_metadata_hash", "sip_sha256"):
+        assert getattr(after, column) == getattr(before, column)
+
+
+def test_a_package_that_was_confirmed_after_the_backup_is_preserved_without_asking_the_dps(
+    house: House, env: Environment
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
+    before = package(env, object_id)
+
+    restore()
+    asked = len(house.dps.requests)
+    result = send(env, object_id)
+    assert result.outcome is Outcome.SKIPPED
+    assert "not changed" in result.message or "preserved" in result.message
+    assert len(house.dps.requests) == asked
+    after = package(env, object_id)
+    assert after.preserved
+    assert after.confirmed_date == before.confirmed_date
+    assert after.transfer_id == before.transfer_id
+    assert poll.record_verdicts(env, quiet) == 0
+
+
+def test_an_object_that_changed_meanwhile_is_an_update_of_what_was_sent(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
+    first = name_of(env, object_id)
+
+    restore()
+    house.museum.edit_object(object_id, title="Uusi nimi")
+    synchronise_all(env)
+    much_later = later(env, timedelta(days=400))
+    lines: list[str] = []
+    preserve.download_object(much_later, object_id, lines.append)
+    preserve.create_sip(much_later, object_id, lines.append)
+    preserve.submit_sip(much_later, object_id, lines.append)
+    assert any("update SIP" in line for line in lines), lines
+    wait_until(lambda: len(received(house)) == 2)
+    assert {row.sip_filename for row in package_rows(env, object_id)} > {first}
+
+
+@pytest.mark.parametrize("launched", ["the whole job", "submit_sip alone"])
+def test_a_package_that_the_backup_takes_for_not_sent_is_not_sent_again(
+    house: House, env: Environment, launched: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    preserve.create_sip(env, object_id, quiet)
+    tar = house.directory / "packages" / str(object_id) / name_of(env, object_id)
+    kept = house.directory / "kept.tar"
+    shutil.copyfile(tar, kept)
+    restore = backup(env)
+    house.dps.processing = 2
+    preserve.submit_sip(env, object_id, quiet)
+    wait_until(lambda: not any((house.dps.home / "transfer").iterdir()))
+
+    restore()
+    shutil.copyfile(kept, tar)  # the files were in the backup, too
+    assert package(env, object_id).submission_date is None
+    if launched == "submit_sip alone":
+        preserve.submit_sip(env, object_id, quiet)
+    else:
+        send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert len(received(house)) == 1
+
+
+def test_the_package_that_the_backup_knows_as_begun_makes_room_for_the_one_that_was_sent(
+    house: House, env: Environment
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    begun = name_of(env, object_id)
+    restore = backup(env)
+    cancel_package(env, object_id, quiet)
+    send(env, object_id)
+    sent = next(row.sip_filename for row in package_rows(env, object_id) if row.sip_filename != begun)
+    assert sent is not None
+
+    restore()
+    send(env, object_id)
+    rows = {row.sip_filename: row for row in package_rows(env, object_id)}
+    assert rows[begun].cancelled
+    assert not rows[begun].is_open
+    assert object_row(env, object_id).latest_package_id == rows[sent].id
+    house.dps.wait_for(sent)
+    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert [path.name.partition("-")[2] for path in received(house)] == [sent]
+
+
+def test_cancelling_with_an_old_backup_does_not_give_up_what_the_dps_works_on(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    preserve.create_sip(env, object_id, quiet)
+    restore = backup(env)
+    house.dps.processing = 3
+    preserve.submit_sip(env, object_id, quiet)
+    wait_until(lambda: not any((house.dps.home / "transfer").iterdir()))
+    restore()
+    with pytest.raises(PermanentFailure, match=r"the DPS may be at work on it|is with the DPS"):
+        cancel_package(env, object_id, quiet)
+
+
+def test_what_a_person_gave_up_stays_given_up(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    with pytest.raises(Killed):
+        send(killed_at(env, "after the intent"), object_id)
+    cancel_package(env, object_id, quiet)
+    restore()
+    send(env, object_id)
+    assert len(package_rows(env, object_id)) == 1
+    wait_until(lambda: len(received(house)) == 1)
+
+
+def test_killed_between_the_intent_and_its_record_the_record_is_made_up_for(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    with pytest.raises(Killed):
+        send(killed_at(env, "after the intent"), object_id)
+    record = next(house.directory.rglob(journal.FILE))
+    record.unlink()
+    send(env, object_id)
+    assert record.is_file()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda record: record.write_text('{"package": '), "is damaged"),
+        (lambda record: record.write_text(record.read_text().replace("_Object_", "_object_")), "is of another package"),
+    ],
+)
+def test_a_damaged_record_is_named_and_nothing_is_sent(
+    house: House, env: Environment, damage: Callable[[Path], object], message: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    send(env, object_id)
+    restore()
+    record = next(house.directory.rglob(journal.FILE))
+    damage(record)
+    with pytest.raises(PermanentFailure, match=message) as caught:
+        send(env, object_id)
+    assert str(object_id) in str(caught.value)
+    assert str(record) in str(caught.value)
+    wait_until(lambda: len(received(house)) == 1)
