@@ -150,7 +150,16 @@ def worker(
         from passari_dagster.defs import assets
         from passari_dagster.run_queue import command
 
-        command.keep_workers(settings.load_queue(), workers, single=[assets.POOL])
+        command.keep_workers(settings.load_queue(), workers, single=[assets.POOL], rehearse=_rehearse)
+
+
+def _rehearse() -> None:
+    """Have in memory what runs of this project use."""
+    from passari_dagster import definitions
+    from passari_dagster.workflow import rehearsal
+
+    definitions.defs().get_repository_def()
+    rehearsal.rehearse(settings.load())
 
 
 @app.command()

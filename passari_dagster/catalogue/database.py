@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
-from passari_dagster.connections import postgres_arguments
+from passari_dagster.connections import ping_when_idle, postgres_arguments
 
 
+@functools.lru_cache(maxsize=4)
 def connect(url: SecretStr) -> Engine:
-    """An engine with a small pool; close it with `dispose()`.
+    """This process's engine of a database, with a small pool; close its connections with `dispose()`.
+
+    It is the same each time, since it keeps the statements that it compiled, which are dear: a fork has its parent's.
+    The parent's connections it must not have: see to it that they are closed before.
 
     Arguments:
         url: as in the settings; SQLAlchemy itself hides its password in messages.
     """
-    return create_engine(
+    engine = create_engine(
         url.get_secret_value(),
         pool_size=2,
         max_overflow=3,
-        pool_pre_ping=True,
         connect_args=postgres_arguments(url.get_secret_value(), "passari_dagster"),
     )
+    ping_when_idle(engine)
+    return engine
 
 
 @contextlib.contextmanager

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from passari_dagster.run_queue import execution, pools, worker
-from passari_dagster.run_queue.warm import warm_up
+from passari_dagster.run_queue import execution, pools, warm, worker
 from passari_dagster.run_queue.worker import PoolOptions, run_pool
 from passari_dagster.settings import QueueSettings
 
-NEEDED_BY_RUNS = (
-    "passari_dagster.definitions",
-    "passari_dagster.workflow.museum_toolkit",
-    "passari_dagster.dps.sftp",
-    "passari_dagster.dps.rest",
-)
-"""What runs import; some of it only when they need it."""
 
-
-def keep_workers(settings: QueueSettings, count: int | None, single: Sequence[str]) -> None:
+def keep_workers(
+    settings: QueueSettings, count: int | None, single: Sequence[str], rehearse: Callable[[], None]
+) -> None:
     """Keep this host's workers until SIGTERM.
 
     Arguments:
         count: how many; None: as the settings say.
         single: pools that let one run at a time in, whatever the settings say.
+        rehearse: does once what each run does, before workers are forked.
     """
     logging.basicConfig(
         stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
     )
-    for module in (execution, worker):
+    for module in (execution, warm, worker):
         logging.getLogger(module.__name__).setLevel(logging.INFO)
     workers = settings.workers
     options = PoolOptions(
@@ -43,4 +37,4 @@ def keep_workers(settings: QueueSettings, count: int | None, single: Sequence[st
     )
     with dg.DagsterInstance.get() as instance:
         pools.apply(instance, {**workers.pools.model_dump(), **dict.fromkeys(single, 1)})
-        run_pool(instance, settings.redis_url.get_secret_value(), options, warm=lambda: warm_up(NEEDED_BY_RUNS))
+        run_pool(instance, settings.redis_url.get_secret_value(), options, warm=lambda: warm.warm_up(rehearse))

@@ -36,7 +36,7 @@ from dagster_shared.record import copy
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from passari_dagster.connections import postgres_arguments
+from passari_dagster.connections import ping_when_idle, postgres_arguments
 from passari_dagster.errors import SettingsError
 
 POOL_SIZE = 2
@@ -116,10 +116,10 @@ class Connections:
             max_overflow=max_overflow,
             pool_timeout=POOL_TIMEOUT,
             pool_recycle=recycle,
-            pool_pre_ping=True,
             pool_use_lifo=True,
             connect_args=postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION),
         )
+        ping_when_idle(engine)
         event.listen(engine, "connect", lambda connection, _entry: _open.add(connection))
         return engine
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
-import importlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable
 
 import dagster as dg
+
+log = logging.getLogger(__name__)
 
 
 @dg.op
@@ -20,14 +22,16 @@ def warm_up_job() -> None:
     nothing()
 
 
-def warm_up(modules: Sequence[str]) -> None:
-    """Import modules, and execute a run on an instance of its own.
+def warm_up(rehearse: Callable[[], None]) -> None:
+    """Bring it all in, by a run on an instance of its own.
 
     Arguments:
-        modules: what the code of runs imports only when it is needed.
+        rehearse: does what runs do of their own; that it fails makes the first steps of each run slower, no more.
     """
-    for module in modules:
-        importlib.import_module(module)
+    try:
+        rehearse()
+    except Exception as error:
+        log.warning("runs will start slower, since what they do could not be rehearsed: %s", error)
     with dg.DagsterInstance.ephemeral() as instance:
         warm_up_job.execute_in_process(instance=instance)
     # What is here now is never garbage: not to be looked at, nor copied, by the forks.

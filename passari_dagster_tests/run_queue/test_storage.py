@@ -29,6 +29,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from passari_dagster import connections
 from passari_dagster.errors import SettingsError
 from passari_dagster.run_queue import storage
 from passari_dagster.run_queue.storage import PooledPostgresStorage
@@ -92,6 +93,16 @@ def note(context: dg.OpExecutionContext, weight: int) -> None:
 @dg.job
 def weighing() -> None:
     note(weigh())
+
+
+@dg.op(pool="scales")
+def weigh_in_turn() -> None:
+    """Nothing: it is the waiting that matters."""
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def weighing_in_turn() -> None:
+    weigh_in_turn()
 
 
 def engine_of(instance: dg.DagsterInstance) -> Engine:
@@ -282,8 +293,23 @@ def test_a_connection_that_the_server_has_cut_is_replaced(instance: dg.DagsterIn
     before = backend(instance)
     onlooker.terminate({before})
     assert onlooker.wait_for(0)
+    time.sleep(connections.PING_AFTER)  # a server does not come back sooner
     assert instance.get_runs() == []
     assert backend(instance) != before
+
+
+def test_a_run_that_waits_for_a_place_in_a_pool_sleeps(instance: dg.DagsterInstance) -> None:
+    """Dagster asks for the place again and again, without a pause (1.13.27): our storage makes it."""
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("scales", 1)
+    storage.claim_concurrency_slot("scales", "another run", "another step")
+    free = threading.Timer(3, storage.free_concurrency_slots_for_run, args=["another run"])
+    free.start()
+    used, begun = time.process_time(), time.monotonic()
+    assert weighing_in_turn.execute_in_process(instance=instance).success
+    assert time.monotonic() - begun > 3
+    assert time.process_time() - used < 2
+    free.join()
 
 
 def test_threads_wait_for_each_other(instance: dg.DagsterInstance, onlooker: Onlooker) -> None:
