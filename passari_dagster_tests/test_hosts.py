@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -198,10 +197,17 @@ def assert_one_daemon_at_a_time(town: Town) -> None:
 
 
 OBJECTS: list[int] = []
+SENT: list[int] = []
+"""Objects that a test has left to the next one."""
 
 
 def _add_objects(house: House) -> None:
     OBJECTS[:] = [old_object(house, ("kirje.txt", LETTER)) for _ in range(16)]
+
+
+def enqueueing(*object_ids: int) -> dict[str, Any]:
+    """The config of the job enqueue_objects."""
+    return {"ops": {"enqueue": {"config": {"object_ids": list(object_ids)}}}}
 
 
 @pytest.fixture(scope="module")
@@ -212,8 +218,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Town, Runni
         house = House(directory, "postgresql://not-known-yet/", SecretStr("redis://not-known-yet"), objects=1)
         stack.callback(house.close)
         _add_objects(house)
-        # Locks live as long as by default: with the others' fifteen seconds it would be too easy.
-        config = house.write_config(directory / "passari.toml", workflow={**WORKFLOW, "lock_expiry": 60})
+        config = house.write_config(directory / "passari.toml", workflow=WORKFLOW)
         supervisor = stack.enter_context(Supervisor(directory / "logs"))
         town = Town(directory, supervisor, hosts)
         stack.callback(town.stop)
@@ -247,15 +252,16 @@ def test_a_host_that_leads_and_works_is_cut_off_and_comes_back(town: tuple[Town,
     cut, cut_at = time.monotonic(), datetime.now(timezone.utc)
     for hold in holds:
         hold.release()  # what the DPS was asked for before the cut, it does now
+    meanwhile = running.webserver.launch("enqueue_objects", enqueueing(launched_meanwhile))
     running.wait(lambda: hosts.leader() == "b", "host b to lead", 2 * TAKE_OVER)
     led = time.monotonic() - cut
-    running.enqueue(launched_meanwhile)
     for object_id in (before, after):
         running.wait_until("preserved", object_id)
         log.info("cut: object %d preserved after %.0f s", object_id, time.monotonic() - cut)
     preserved = time.monotonic() - cut
     ended = {id_: running.details(id_)["endTime"] - cut_at.timestamp() for id_ in leases}
     log.info("cut: b leads after %.0f s, the runs have failed after %s s", led, [round(x) for x in ended.values()])
+    assert running.webserver.run_status(meanwhile) == "SUCCESS"
     running.wait_until("preserved", launched_meanwhile)
     log.info("cut: what was launched meanwhile is preserved after %.0f s", time.monotonic() - cut)
 
@@ -273,8 +279,8 @@ def test_a_host_that_leads_and_works_is_cut_off_and_comes_back(town: tuple[Town,
     assert {running.details(run_id)["status"] for run_id in leases} == {"FAILURE"}
     for object_id in (before, after, launched_meanwhile):
         runs = wait_for_its_end(running, object_id)
-        assert runs[-1]["status"] == "SUCCESS"
-        assert {run["status"] for run in runs} <= {"SUCCESS", "FAILURE", "CANCELED"}
+        # The sensor may have launched a confirmation while the run that went on did it already: cancelled at the door.
+        assert {run["status"] for run in runs[-2:]} in ({"SUCCESS"}, {"SUCCESS", "CANCELED"})
         assert_preserved_once_and_nothing_left(running, object_id)
     assert_one_daemon_at_a_time(hosts)
     running.wait(lambda: _working_hosts(running) == {"a": WORKERS, "b": WORKERS}, "a's workers to be there again", 90)
@@ -338,15 +344,15 @@ def test_four_download_and_two_package_over_the_workers_of_two_hosts(town: tuple
     assert downloading() == 4, "the others wait for a place"
     for hold in holds:
         hold.release()
-    running.wait_until("preserved", *objects)
-    with ThreadPoolExecutor(4) as pool:
-        first_runs = pool.map(lambda object_id: running.runs_of(object_id)[0]["runId"], objects)
-        stats = list(pool.map(lambda run_id: _spans(running, run_id), first_runs))
-    assert _at_once([span["download_object"] for span in stats]) == 4
-    assert _at_once([span["create_sip"] for span in stats]) == 2
-    for object_id in objects:
-        wait_for_its_end(running, object_id)
-        assert_preserved_once_and_nothing_left(running, object_id)
+    first_runs = [running.runs_of(object_id)[0]["runId"] for object_id in objects]
+    running.wait(
+        lambda: all(running.webserver.run_status(run_id) == "SUCCESS" for run_id in first_runs),
+        "all packages to be sent",
+    )
+    spans = [_spans(running, run_id) for run_id in first_runs]
+    assert _at_once([span["download_object"] for span in spans]) == 4
+    assert _at_once([span["create_sip"] for span in spans]) == 2
+    SENT[:] = objects
 
 
 def _busy_hosts(running: Running) -> list[str]:
@@ -368,25 +374,30 @@ def _at_once(spans: Sequence[tuple[float, float]]) -> int:
 
 
 def test_the_host_of_the_leading_daemon_dies_and_the_stand_by_takes_over(town: tuple[Town, Running]) -> None:
+    """Packages that were sent before are confirmed all the same, each once."""
     hosts, running = town
     object_id = OBJECTS.pop()
     assert hosts.leader() == "b"
-    hosts.b.die()
     struck, struck_at = time.monotonic(), datetime.now(timezone.utc)
+    hosts.b.die()
     hosts.forget(hosts.b)
+    running.webserver.launch("enqueue_objects", enqueueing(object_id))  # a backfill, whose runs only a daemon makes
     running.wait(lambda: hosts.leader() == "a", "host a to lead", 2 * TAKE_OVER)
     led = time.monotonic() - struck
-    running.wait(lambda: _heartbeat(running) > struck_at.timestamp(), "a heartbeat of its daemon", 2 * TAKE_OVER)
+    running.wait(lambda: _heartbeat(running) > struck_at.timestamp() + led, "a heartbeat of its daemon", 2 * TAKE_OVER)
     beat = time.monotonic() - struck
-    running.enqueue(object_id)  # a backfill, whose runs nobody but a daemon makes
-    running.wait(lambda: running.runs_of(object_id), "the daemon to make the run", 60)
+    running.wait(lambda: running.runs_of(object_id), "the daemon to make the run", 90)
     log.info("death: a leads after %.0f s, its daemon lives after %.0f s", led, beat)
     log.info("death: it has made a run after %.0f s", time.monotonic() - struck)
-    wait_for_its_end(running, object_id)
+    running.wait_until("preserved", object_id, *SENT)
+    log.info("death: all is preserved after %.0f s", time.monotonic() - struck)
     assert led < TAKE_OVER
     assert beat < TAKE_OVER
     assert_one_daemon_at_a_time(hosts)
-    assert_preserved_once_and_nothing_left(running, object_id)
+    for each in (object_id, *SENT):
+        wait_for_its_end(running, each)
+        assert_preserved_once_and_nothing_left(running, each)
+    _wait_until_redis_is_clean(running)
 
 
 def _heartbeat(running: Running) -> float:

@@ -16,7 +16,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -128,20 +128,32 @@ class RunWorker(Worker):
             log.info("worker %s has grown to %d MB and ends", self.name, _own_megabytes())
             self._stop_requested = True
 
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[dg.DagsterInstance]:
+        """Dagster's database, needed for a moment now and then: no connection to it is kept, beside that of the run."""
+        try:
+            yield self._instance
+        finally:
+            self._instance.event_log_storage.dispose()
+
     def _bury(self, run_id: str) -> None:
         """The run's process is gone. Had it not told of its end, it was killed."""
         try:
-            run = self._instance.get_run_by_id(run_id)
-            if run is None or run.is_finished or run.status is dg.DagsterRunStatus.QUEUED:
-                return
-            lease = self._ledger.lease_of(run_id)
-            if lease is not None and lease.worker != self.name:
-                return
-            runs.report_dead(self._instance, self._ledger, run_id, "The process that executed the run has died.")
-            if lease is not None:
-                self._ledger.drop_lease(lease)
+            with self._database() as instance:
+                self._bury_in(instance, run_id)
         except Exception:  # the database or Redis is away: run monitoring finds the run without a lease
             log.exception("run %s: its end could not be told", run_id)
+
+    def _bury_in(self, instance: dg.DagsterInstance, run_id: str) -> None:
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished or run.status is dg.DagsterRunStatus.QUEUED:
+            return
+        lease = self._ledger.lease_of(run_id)
+        if lease is not None and lease.worker != self.name:
+            return
+        runs.report_dead(instance, self._ledger, run_id, "The process that executed the run has died.")
+        if lease is not None:
+            self._ledger.drop_lease(lease)
 
     def maintain_heartbeats(self, job: Job, execution: Any) -> None:
         """Every few seconds while a run executes. A Redis that is away is no reason to end."""
@@ -167,7 +179,8 @@ class RunWorker(Worker):
             return
         self._status_seen = time.monotonic()
         try:
-            run = self._instance.get_run_by_id(run_id)
+            with self._database() as instance:
+                run = instance.get_run_by_id(run_id)
         except Exception as error:  # the database is away
             log.warning("run %s cannot be looked up: %s", run_id, type(error).__name__)
             return
