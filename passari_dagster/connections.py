@@ -22,13 +22,12 @@ NOTICED = IDLE + INTERVAL * PROBES
 PING_AFTER = 0.25
 """Seconds after which a kept connection is asked whether it lives before it is used: no server has restarted sooner."""
 
-REDIS_KEEPALIVE = {
+_REDIS_KEEPALIVE = {
     socket.TCP_KEEPIDLE: IDLE,
     socket.TCP_KEEPINTVL: INTERVAL,
     socket.TCP_KEEPCNT: PROBES,
     socket.TCP_USER_TIMEOUT: NOTICED * 1000,
 }
-"""`socket_keepalive_options` of redis-py, for TCP. Redis's own end is the affair of its `tcp-keepalive`."""
 _OURS = {
     "connect_timeout": 15,
     "keepalives_idle": IDLE,
@@ -60,6 +59,17 @@ def postgres_arguments(url: str, application_name: str) -> dict[str, Any]:
         **{name: value for name, value in arguments.items() if name not in parsed.query},
         "options": " ".join(options),
     }
+
+
+def redis_arguments(url: str) -> dict[str, Any]:
+    """What a client of redis-py is given for it. Redis's own end is the affair of its `tcp-keepalive`.
+
+    Arguments:
+        url: of Redis; over a Unix socket there is nothing to notice.
+    """
+    if url.startswith("unix:"):
+        return {}
+    return {"socket_keepalive": True, "socket_keepalive_options": _REDIS_KEEPALIVE}
 
 
 def ping_when_idle(engine: Engine) -> None:

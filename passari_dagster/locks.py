@@ -1,14 +1,15 @@
 """Locks in Redis: one holder over all processes and hosts.
 
-A lock expires when its holder is killed, and is renewed as long as the holder lives and Redis is not away for longer
-than some ten seconds. A holder that lost it all the same (its process stood still, Redis lost its data) does not know:
-so it checks before it records anything.
+A lock expires when its holder is killed, and is renewed as long as the holder lives; a Redis that is away is asked
+again until it is back, which is in time if that is within the expiry. A holder that lost it all the same (its process
+stood still, Redis lost its data) does not know: so it checks before it records anything.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pydantic import SecretStr
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from passari_dagster.connections import redis_arguments
 from passari_dagster.errors import TransientFailure
 
 WORKFLOW = "workflow"
@@ -31,6 +33,12 @@ MUSEUMPLUS_SYNC = "museumplus-sync"
 
 RETRIES = 8
 """Of one command: about ten seconds in all."""
+RENEWALS = 4
+"""How often a lock is renewed in the time that it lives."""
+ASK_AGAIN = 1.0
+"""Seconds until a Redis that is away is asked again for a renewal."""
+JOIN = 30.0
+"""Seconds to wait for a renewal that is under way; it ends by its own time-outs."""
 SLICE = 1
 """Seconds that a waiter listens at a time: a holder that was killed tells nobody, its lock only expires."""
 
@@ -87,7 +95,7 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
     Arguments:
         redis_url: where the locks are.
         name: which lock.
-        expiry: seconds until a killed holder's lock is free; a living holder renews it at two thirds of that.
+        expiry: seconds until a killed holder's lock is free; a living holder renews it several times in that.
         wait: seconds to wait for another holder; 0: do not wait.
 
     Returns:
@@ -101,11 +109,11 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
         redis_url.get_secret_value(),
         socket_connect_timeout=10,
         health_check_interval=30,
-        # The thread that renews the lock ends at its first error: Redis may be away for a moment without one.
+        **redis_arguments(redis_url.get_secret_value()),
         retry=Retry(ExponentialBackoff(cap=2, base=0.05), RETRIES),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
     )
-    lock = redis_lock.Lock(client, f"passari:{name}", expire=expiry, auto_renewal=True)
+    lock = redis_lock.Lock(client, f"passari:{name}", expire=expiry)
     try:
         try:
             got = _acquire(lock, wait)
@@ -113,14 +121,32 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
             raise TransientFailure(f"cannot take the lock {name!r} in Redis: {type(error).__name__}") from error
         if not got:
             raise LockBusyError(f"the lock {name!r} is held by another process, waited {wait:g} s")
+        over = threading.Event()
+        thread = threading.Thread(target=_renew, args=(lock, expiry / RENEWALS, over), name=f"lock {name}", daemon=True)
+        thread.start()
         try:
             yield Held(name, lock)
         finally:
+            over.set()
+            thread.join(timeout=JOIN)
             # Not to be had back: expired, or Redis is gone. What was recorded was recorded while it was ours.
             with contextlib.suppress(redis_lock.NotAcquired, redis.RedisError):
                 lock.release()
     finally:
         client.close()
+
+
+def _renew(lock: redis_lock.Lock, every: float, over: threading.Event) -> None:
+    """Keep the lock until it is over. The library's own thread gives up when Redis does not answer."""
+    wait = every
+    while not over.wait(wait):
+        try:
+            lock.extend()
+            wait = every
+        except redis.RedisError:
+            wait = min(ASK_AGAIN, every)
+        except redis_lock.NotAcquired:
+            return  # lost: the holder finds out when it checks
 
 
 def _acquire(lock: redis_lock.Lock, wait: float) -> bool:

@@ -176,3 +176,22 @@ def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
         pass
     assert "salaisuus" not in f"{raised.value!r} {raised.value.__cause__!r}"
     assert not isinstance(raised.value, LockBusyError)
+
+
+def test_a_living_holder_keeps_its_lock_through_an_outage_that_is_shorter_than_the_expiry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is away for longer than any one command waits for it."""
+    monkeypatch.setattr(locks, "RETRIES", 1)
+    server = EmbeddedRedis(tmp_path / "redis")
+    with server:
+        url = SecretStr(server.url())
+        with locks.hold(url, locks.WORKFLOW, expiry=8, wait=0) as held:
+            assert server.child is not None
+            server.child.stop()
+            time.sleep(4)
+            with server:
+                time.sleep(10)
+                held.check()
+                with pytest.raises(LockBusyError), locks.hold(url, locks.WORKFLOW, expiry=8, wait=0):
+                    pass

@@ -26,7 +26,7 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from passari_dagster.connections import REDIS_KEEPALIVE
+from passari_dagster.connections import redis_arguments
 
 QUEUES = ("passari-high", "passari-normal", "passari-low")
 """In the order in which workers look into them."""
@@ -65,10 +65,9 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
         url: as REDIS_URL has it.
         patient: wait for a Redis that is away, minutes if need be; for workers. Others are told within seconds.
     """
-    tcp = {"socket_keepalive": True, "socket_keepalive_options": REDIS_KEEPALIVE}
     return redis.Redis.from_url(
         url,
-        **({} if url.startswith("unix:") else tcp),
+        **redis_arguments(url),
         socket_connect_timeout=5,
         socket_timeout=None if patient else 10,
         health_check_interval=30,
