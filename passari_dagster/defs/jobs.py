@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field, model_validator
 
 from passari_dagster import locks
 from passari_dagster.defs import assets, launch
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
+from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import enqueue, preserve
 from passari_dagster.workflow.environment import Environment, Log

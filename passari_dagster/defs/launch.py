@@ -1,7 +1,6 @@
 """Partition keys and backfills of `preserve_object`: what is registered, what is in flight, how more is launched.
 
-Dagster has no public call by which an op or a sensor starts a backfill; the few names of its inside that are needed
-for that are imported here and nowhere else.
+Dagster has no public call by which an op or a sensor starts a backfill: here it is told in the words of its inside.
 """
 
 from __future__ import annotations
@@ -11,23 +10,26 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
-from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
-from dagster._core.storage.tags import (
+
+from passari_dagster import locks
+from passari_dagster.defs.partitions import museum_objects
+from passari_dagster.defs.resources import PARTITION_TAG
+from passari_dagster.run_queue.dagster_internals import (
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     SENSOR_NAME_TAG,
+    UNFINISHED,
     WILL_RETRY_TAG,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+    make_new_backfill_id,
+    partition_set_snap_name_for_job_name,
 )
-from dagster._core.utils import make_new_backfill_id
-
-from passari_dagster import locks
-from passari_dagster.defs.partitions import museum_objects
-from passari_dagster.defs.resources import PARTITION_TAG
-from passari_dagster.run_queue.dagster_internals import UNFINISHED
 from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
 

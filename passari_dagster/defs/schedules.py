@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
 
 CRON = {

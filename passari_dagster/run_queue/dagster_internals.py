@@ -1,4 +1,4 @@
-"""The names of Dagster's inside that the run queue needs, imported here and nowhere else in it.
+"""The names of Dagster's inside that are needed, by the run queue and in `defs/`; imported here and nowhere else.
 
 `test_dagster_internals.py` tells of each what is relied on; the supported range of versions is in `pyproject.toml`.
 """
@@ -7,38 +7,86 @@ from __future__ import annotations
 
 import dagster as dg
 from dagster._cli.api import _execute_run_command_body
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
+from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
-from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
+from dagster._core.storage.runs import RunStorage
+from dagster._core.storage.schedules import ScheduleStorage
+from dagster._core.storage.tags import (
+    BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    PARTITION_NAME_TAG,
+    PRIORITY_TAG,
+    RETRY_NUMBER_TAG,
+    ROOT_RUN_ID_TAG,
+    SENSOR_NAME_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._core.utils import make_new_backfill_id
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
+from dagster._utils.concurrency import ConcurrencyClaimStatus
 from dagster._utils.interrupts import capture_interrupts
+from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
+from dagster_postgres.utils import set_pg_statement_timeout
+from dagster_shared.record import copy as copy_record
 
 __all__ = [
+    "BACKFILL_ID_TAG",
+    "PARENT_RUN_ID_TAG",
     "PARTITION_NAME_TAG",
     "PRIORITY_TAG",
+    "RETRY_NUMBER_TAG",
+    "ROOT_RUN_ID_TAG",
+    "SENSOR_NAME_TAG",
     "UNFINISHED",
+    "WILL_RETRY_TAG",
+    "BulkActionStatus",
+    "BulkActionsFilter",
     "CapturedLogContext",
     "CheckRunHealthResult",
     "ComputeIOType",
+    "ConcurrencyClaimStatus",
     "ConfigurableClass",
     "ConfigurableClassData",
+    "DagsterStorage",
+    "EventLogStorage",
     "LaunchRunContext",
     "LocalComputeLogManager",
+    "PartitionBackfill",
+    "PostgresEventLogStorage",
+    "PostgresRunStorage",
+    "PostgresScheduleStorage",
+    "RemotePartitionSetOrigin",
+    "RemoteRepositoryOrigin",
     "RunCoordinator",
     "RunLauncher",
+    "RunStorage",
+    "ScheduleStorage",
     "SubmitRunContext",
+    "UnresolvedAssetJobDefinition",
     "WorkerStatus",
+    "copy_record",
     "ensure_file",
     "execute",
+    "make_new_backfill_id",
+    "partition_set_snap_name_for_job_name",
     "redirect_to_file",
     "report_queued",
     "report_starting",
+    "set_pg_statement_timeout",
 ]
 
 UNFINISHED = [*NOT_FINISHED_STATUSES]

@@ -22,22 +22,25 @@ from typing import Any
 
 import dagster as dg
 import psycopg2
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log import EventLogStorage
-from dagster._core.storage.runs import RunStorage
-from dagster._core.storage.schedules import ScheduleStorage
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster._utils.concurrency import ConcurrencyClaimStatus
-from dagster_postgres.event_log import PostgresEventLogStorage
-from dagster_postgres.run_storage import PostgresRunStorage
-from dagster_postgres.schedule_storage import PostgresScheduleStorage
-from dagster_postgres.utils import set_pg_statement_timeout
-from dagster_shared.record import copy
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from passari_dagster.connections import ping_when_idle, postgres_arguments
 from passari_dagster.errors import SettingsError
+from passari_dagster.run_queue.dagster_internals import (
+    ConcurrencyClaimStatus,
+    ConfigurableClass,
+    ConfigurableClassData,
+    DagsterStorage,
+    EventLogStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+    RunStorage,
+    ScheduleStorage,
+    copy_record,
+    set_pg_statement_timeout,
+)
 
 POOL_SIZE = 2
 MAX_OVERFLOW = 0
@@ -234,7 +237,7 @@ class PooledEventLogStorage(_Pooled, PostgresEventLogStorage):
         if status.is_claimed:
             return status
         time.sleep(CLAIM_WAIT)
-        return copy(status, sleep_interval=0.0)
+        return copy_record(status, sleep_interval=0.0)
 
     def dispose(self) -> None:
         super().dispose()  # ends the threads that watch runs: they read until then
