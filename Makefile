@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: install demo test lint validate faults benchmark
+.PHONY: install demo test test-oldest lint validate faults benchmark
 
 install: $(STAMP)
 
@@ -26,6 +26,24 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not faults' $(ARGS)
+
+# constraints.txt has the newest Dagster of the supported range (pyproject.toml); this is its other end. What depends on
+# Dagster's version is tested with it: the run queue and the definitions.
+OLDEST_DAGSTER := 1.13.20
+OLDEST_LIBRARIES := 0.29.20
+OLDEST := .venv-oldest
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n 2 --dist loadgroup passari_dagster_tests/run_queue passari_dagster_tests/defs $(ARGS)
+
+$(OLDEST)/.installed: pyproject.toml constraints.txt Makefile
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	sed -E -e 's/^(dagster|dagster-graphql|dagster-pipes|dagster-shared|dagster-webserver)==.*/\1==$(OLDEST_DAGSTER)/' \
+	  -e 's/^dagster-postgres==.*/dagster-postgres==$(OLDEST_LIBRARIES)/' constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST)/constraints.txt \
+	  -e '.[demo]' --group test
+	touch $@
 
 lint: install
 	$(BIN)/ruff check .
