@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 import redis
 
-from passari_dagster.run_queue.ledger import Ledger, connect
+from passari_dagster.run_queue.ledger import RESULT_SECONDS, Ledger, connect
 from passari_dagster.services import embedded
 from passari_dagster.services.system import System
 from passari_dagster_tests.house import House
@@ -34,8 +34,19 @@ HELD = 40
 """Objects, two for each worker."""
 MAX_CONNECTIONS, BOUND = 100, 60
 log = logging.getLogger(__name__)
-PERMANENT = (b"lock:passari:daemon", b"lock-signal:", b"passari:daemon", b"rq:worker", b"rq:queues", b"rq:clean")
+PERMANENT = (
+    b"lock:passari:daemon",
+    b"lock-signal:",
+    b"passari:daemon",
+    b"rq:worker",
+    b"rq:queues",
+    b"rq:clean",
+    b"rq:finished",
+)
 """Beginnings of keys that are always there, or belong to no run."""
+MEMORIES = (b"rq:job:", b"rq:results:", b"rq:execution")
+GONE = -2
+"""What Redis says of a key that has expired."""
 LETTER = b"Kirves on l\xc3\xb6ytynyt.\n"
 
 
@@ -117,7 +128,7 @@ def _at_work(running: Running) -> int:
 
 
 def test_many_objects_enqueued_at_once_are_all_preserved_and_nothing_is_left(running: Running) -> None:
-    """By four workers, each object once, beside those of the test before. `PASSARI_FAULT_OBJECTS` says how many objects."""
+    """By four workers, each object once, beside those of the test before."""
     _replace_workers(running, 4)
     begun = time.monotonic()
     running.enqueue(*MANY)
@@ -151,16 +162,14 @@ def _assert_each_was_received_once_and_told_once(running: Running) -> None:
 
 
 def _wait_until_redis_holds_nothing(running: Running) -> None:
-    """But for who leads, the workers, and what RQ keeps of jobs that have ended, for a minute."""
+    """But for who leads, the workers, and what RQ remembers of jobs for a minute after their end."""
     client = redis.Redis.from_url(running.system.environment["REDIS_URL"])
     with contextlib.closing(Ledger(client)) as ledger:
         running.wait(lambda: not ledger.queued() and not list(ledger.leases()), "queue and leases to be empty", 60)
         running.wait(lambda: not ledger.claims(), "the claims to go", 60)
-        running.wait(lambda: not _kept_for_runs(client), f"Redis to be empty of {_kept_for_runs(client)}", 120)
-
-
-def _kept_for_runs(client: redis.Redis) -> list[bytes]:
-    return [key for key in client.keys() if not key.startswith(PERMANENT)]
+        lives = {key: client.ttl(key) for key in client.scan_iter() if not key.startswith(PERMANENT)}
+    assert not [key for key in lives if not key.startswith(MEMORIES)], "no claim, lock, lease or request is left"
+    assert all(0 < seconds <= RESULT_SECONDS for seconds in lives.values() if seconds != GONE), lives
 
 
 def _assert_the_backfill_page_is_complete(running: Running) -> None:
