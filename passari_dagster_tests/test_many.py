@@ -34,7 +34,15 @@ HELD = 40
 """Objects, two for each worker."""
 MAX_CONNECTIONS, BOUND = 100, 60
 log = logging.getLogger(__name__)
-PERMANENT = (b"lock:passari:daemon", b"lock-signal:", b"passari:daemon", b"rq:worker", b"rq:queues", b"rq:finished")
+PERMANENT = (
+    b"lock:passari:daemon",
+    b"lock-signal:",
+    b"passari:daemon",
+    b"rq:worker",
+    b"rq:queues",
+    b"rq:clean",
+    b"rq:finished",
+)
 """Beginnings of keys that are always there, or belong to no run."""
 MEMORIES = (b"rq:job:", b"rq:results:", b"rq:execution")
 GONE = -2
