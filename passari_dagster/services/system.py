@@ -182,19 +182,19 @@ class System:
         environment, root = self.environment, self.root
         workspace = str(root / "workspace.yaml")
 
-        port = int(environment["PASSARI_CODE_SERVER_PORT"])
+        code_server_port = int(environment["PASSARI_CODE_SERVER_PORT"])
         self._report("starting the code server")
         self.supervisor.start(
             Service(
                 name="code-server",
                 argv=[
                     *(sys.executable, "-m", "dagster", "api", "grpc", "-m", self._definitions),
-                    *("--host", HOST, "--port", str(port), "--use-python-environment-entry-point"),
+                    *("--host", HOST, "--port", str(code_server_port), "--use-python-environment-entry-point"),
                     *("--location-name", "passari_dagster"),
                 ],
                 env=environment,
                 cwd=root,
-                ready=lambda: is_open(port),
+                ready=lambda: is_open(code_server_port),
                 deadline=180,
             )
         )
