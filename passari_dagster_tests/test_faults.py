@@ -31,7 +31,8 @@ from passari_dagster_tests.house import House, package_rows
 from passari_dagster_tests.running import ENDED, WORKFLOW, Running, running_system
 from passari_dagster_tests.workflow.stories import old_object
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200)]
+# All of them share a campaign, and so a process; the cases of the matrix are dealt out one by one.
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("campaign")]
 
 DEADLINE = 240
 """Seconds from the kill until the object is preserved, on a machine that does other things as well."""
