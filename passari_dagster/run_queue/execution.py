@@ -122,7 +122,11 @@ def _keep(redis_url: str, lease: Lease, over: threading.Event) -> None:
 
 
 def prepare_signals() -> None:
-    """Signals of a process that executes a run: SIGINT cancels it, SIGUSR1 asks it to stop at a good place."""
+    """Signals of a process that executes a run: SIGINT cancels it, SIGUSR1 asks it to stop at a good place.
+
+    SIGTERM, which a host that is shut down may send to everybody, is for the worker to obey. Dagster would end the run
+    as if a person had cancelled it, and nothing starts such a run again; so it is not even delivered.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     stopping.listen()
