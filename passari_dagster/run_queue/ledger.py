@@ -40,11 +40,16 @@ CANCEL_SECONDS = 86_400
 RESULT_SECONDS = 60
 """How long RQ keeps a finished job. Its word on it is not the truth, and nobody reads it."""
 
-# Set, unless somebody else has it.
+# Set, unless somebody else has it. What is there is only prolonged: a Redis without memory refuses SET, not EXPIRE.
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if not holder then
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+elseif holder == ARGV[1] then
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+else
+    return 0
+end
 return 1
 """
 _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -63,8 +68,11 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
 
     Arguments:
         url: as REDIS_URL has it.
-        patient: wait for a Redis that is away, minutes if need be; for workers. Others are told within seconds.
+        patient: wait for a Redis that is away or full, minutes if need be; for workers. Others are told within seconds.
     """
+    worth_a_wait: list[type[redis.RedisError]] = [redis.ConnectionError, redis.TimeoutError]
+    if patient:
+        worth_a_wait.append(redis.OutOfMemoryError)
     return redis.Redis.from_url(
         url,
         **redis_arguments(url),
@@ -72,7 +80,7 @@ def connect(url: str, *, patient: bool = False) -> redis.Redis:
         socket_timeout=None if patient else 10,
         health_check_interval=30,
         retry=Retry(ExponentialBackoff(cap=5, base=0.1), 60 if patient else 3),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        retry_on_error=worth_a_wait,
     )
 
 
