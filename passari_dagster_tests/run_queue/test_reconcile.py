@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
+import dagster as dg
 import pytest
+from dagster._core.events import DagsterEventType
+from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 
 from passari_dagster.run_queue import reconcile as module
 from passari_dagster.run_queue.ledger import Lease
@@ -79,3 +83,15 @@ def test_a_run_whose_worker_died_before_it_began_is_failed(site: Site, monkeypat
     assert reconcile(site.instance, site.ledger).failed == 1
     assert site.status(run_id) == "FAILURE"
     assert site.ledger.claims() == {}
+
+
+@pytest.mark.parametrize("off", [-300, 300])
+def test_a_run_that_begins_on_a_host_whose_clock_is_off_is_left_alone(site: Site, off: int) -> None:
+    run_id = site.submit(gated, "4711")
+    starting = dg.DagsterEvent(event_type_value=DagsterEventType.PIPELINE_STARTING.value, job_name="gated")
+    assert site.ledger.take_lease(Lease(run_id, "host", "worker", 1, time.time() + off, "gated 4711"))
+    site.instance.report_dagster_event(starting, run_id, timestamp=time.time() + off)
+    (record,) = site.instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))
+    monitor_starting_run(site.instance, record, logging.getLogger(__name__))
+    assert reconcile(site.instance, site.ledger).failed == 0
+    assert site.status(run_id) == "STARTING"

@@ -134,6 +134,37 @@ def test_flushall_does_not_disturb_a_run(site: Site) -> None:
         site.wait_for(site.submit(gated, "4711"), "SUCCESS")
 
 
+def test_a_run_survives_a_redis_without_memory_and_its_worker_waits_for_more(site: Site) -> None:
+    run_id, waiting = site.submit(gated, "4711"), site.submit(gated)
+    with site.pool():
+        site.wait_until_at_the_gate(run_id)
+        worker = site.process_of(run_id).parent()
+        assert worker is not None
+        site.ledger.connection.config_set("maxmemory", 1)
+        site.ledger.connection.expire(f"passari:lease:{run_id}", 4)
+        time.sleep(6)
+        assert site.ledger.lease_of(run_id), "renewed all the same"
+        site.gate.touch()
+        site.wait_for(run_id, "SUCCESS")
+        time.sleep(2)
+        site.ledger.connection.config_set("maxmemory", 0)
+        site.wait_for(waiting, "SUCCESS")
+        assert worker.is_running()
+
+
+def test_sigterm_to_every_process_of_a_host_is_no_cancellation(site: Site) -> None:
+    run_id = site.submit(gated, "4711")
+    with site.pool() as pool:
+        site.wait_until_at_the_gate(run_id)
+        for process in [pool, *pool.children(recursive=True)]:
+            process.terminate()
+        time.sleep(2)
+        assert site.status(run_id) == "STARTED"
+        site.gate.touch()
+        pool.wait(30)
+    assert site.status(run_id) == "SUCCESS"
+
+
 def test_a_pool_of_dagster_limits_a_step_over_two_hosts(site: Site) -> None:
     with site.pool(2), site.pool(2):
         pools.apply(site.instance, {"narrow": 1})
