@@ -50,13 +50,15 @@ def _as_table(cases: list[Times], required: Mapping[str, float]) -> str:
     by_kind: dict[tuple[str, str], list[Times]] = {}
     for case in cases:
         by_kind.setdefault((case.fault, case.point), []).append(case)
-    made = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    rounds = sorted({len(kind) for kind in by_kind.values()})
+    times = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    made = f"{datetime.now(timezone.utc):%Y-%m-%d}, {os.cpu_count()} cores"
     lines = [
         "# Faults, and how long the way back takes",
         "",
         "Made by `PASSARI_FAULT_TABLE=docs/reference/faults.md make faults`:",
-        f"{len(cases)} cases on {os.cpu_count()} cores, {made}. Seconds from the end of the fault, median and longest.",
-        "Each time the object was preserved once, its SIP uploaded once, and no lock, claim or lease was left.",
+        f"{len(cases)} cases, each of the rows {times} times ({made}). Seconds from the end of the fault, median",
+        "and longest. Each time the object was preserved once, its SIP uploaded once, and no lock or lease was left.",
         "",
         "| fault | while the run stands | cases | the run has ended | required | the object is preserved |",
         "|---|---|---|---|---|---|",
