@@ -7,6 +7,7 @@ Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM; 1 something failed; 2 somet
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -242,6 +243,19 @@ def cancel(
         with open_environment(settings.load()) as environment:
             for object_id in object_ids:
                 cancel_package(environment, object_id, console.print, resend=resend)
+
+
+@app.command()
+def recover(data: DataOption = SYSTEM_DATA) -> None:
+    """After a backup of the museum database was restored: put back what was sent since, from the archive."""
+    from passari_dagster.workflow import journal
+    from passari_dagster.workflow.environment import open_environment
+
+    with _told_to_people() as console:
+        _use_env_file(data)
+        with open_environment(settings.load()) as environment:
+            objects = journal.recover_all(environment, functools.partial(console.print, markup=False, soft_wrap=True))
+        console.print(f"{objects} objects with packages in the archive, all as the database has them")
 
 
 def _use_dagster_environment(data: Path) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from passari_dagster import durable
+from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import archive_path
 from passari_dagster.workflow.environment import Environment, Log
 
 FILE = "package.json"
+_OBJECT = "Object_"
 MAX_BYTES = 10 * 1024 * 1024
 """Of a record: room for a hundred thousand attachments and more."""
 
@@ -54,6 +55,43 @@ def recover(env: Environment, object_id: int, log: Log) -> None:
             restored = recovery.restore(session, object_id, records)
         for name in restored:
             log(f"the database had lost that {name} was sent: put back from the archive")
+
+
+def recover_all(env: Environment, log: Log) -> int:
+    """Put back what the database has lost of all packages; for who has restored a backup.
+
+    Reads a record of each package that was ever sent. An object that a run is at work on is left to that run, which
+    does the same.
+
+    Returns:
+        how many objects have records.
+
+    Raises:
+        PermanentFailure: some records could not be put back; each was logged, and all others are.
+    """
+    objects = failed = 0
+    for object_id in _objects(env.settings.archive_dir):
+        objects += 1
+        try:
+            with env.lock(locks.object_lock(object_id), wait=0):
+                recover(env, object_id, log)
+        except locks.LockBusyError:
+            log(f"object {object_id}: a run of it is at work, and sees to it")
+        except PermanentFailure as failure:
+            log(str(failure))
+            failed += 1
+    if failed:
+        raise PermanentFailure(f"{failed} of {objects} objects were not recovered; the messages above say why")
+    return objects
+
+
+def _objects(directory: Path) -> Iterator[int]:
+    """Ids of the objects that have packages in the archive, whose layout is told by `archive_path`."""
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(_OBJECT) and path.name.removeprefix(_OBJECT).isdecimal():
+            yield int(path.name.removeprefix(_OBJECT))
+        elif path.name.isdecimal() and path.is_dir():
+            yield from _objects(path)
 
 
 def _records(archive_dir: Path, object_id: int) -> Iterator[recovery.Record]:

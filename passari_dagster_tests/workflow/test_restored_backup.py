@@ -27,6 +27,7 @@ from passari_dagster_tests.workflow.stories import (
     killed_at,
     later,
     name_of,
+    old_object,
     package,
     received,
     wait_until,
@@ -213,6 +214,41 @@ def test_killed_between_the_intent_and_its_record_the_record_is_made_up_for(hous
     record.unlink()
     send(env, object_id)
     assert record.is_file()
+
+
+def test_all_that_was_lost_is_put_back_at_once_and_followed_without_a_launch(house: House, env: Environment) -> None:
+    object_ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(3)]
+    synchronise_all(env)
+    restore = backup(env)
+    for object_id in object_ids:
+        send(env, object_id)
+        house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_ids[0])
+    restore()
+    lines: list[str] = []
+    assert journal.recover_all(env, lines.append) == 3
+    assert len([line for line in lines if "put back from the archive" in line]) == 3
+    assert package(env, object_ids[0]).preserved
+    assert poll.record_verdicts(env, quiet) == 2
+    lines.clear()
+    assert journal.recover_all(env, lines.append) == 3
+    assert lines == []
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_put_back(house: House, env: Environment) -> None:
+    object_ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(2)]
+    synchronise_all(env)
+    restore = backup(env)
+    for object_id in object_ids:
+        send(env, object_id)
+    restore()
+    record = next(house.directory.rglob(f"*Object_{object_ids[0]}-*/{journal.FILE}"))
+    record.write_text("")
+    lines: list[str] = []
+    with pytest.raises(PermanentFailure, match="1 of 2 objects"):
+        journal.recover_all(env, lines.append)
+    assert any(str(record) in line for line in lines)
+    assert package(env, object_ids[1]).submission_date is not None
 
 
 @pytest.mark.parametrize(
