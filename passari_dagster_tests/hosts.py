@@ -90,6 +90,7 @@ def network(*names: str) -> Iterator[list[Host]]:
     """
     if shutil.which("ip") is None or os.getuid() != 0:
         pytest.skip(NO_NAMESPACES)
+    _clear_up_after_those_that_were_killed()
     with ExitStack() as stack:
         stack.enter_context(_a_network_of_our_own())
         _ip("link", "set", "lo", "up")
@@ -103,6 +104,14 @@ def network(*names: str) -> Iterator[list[Host]]:
             stack.enter_context(_plugged_in(host))
             hosts.append(host)
         yield hosts
+
+
+def _clear_up_after_those_that_were_killed() -> None:
+    """Names of namespaces outlive the tests that made them."""
+    for path in Path("/run/netns").glob("passari-*-*"):
+        maker = path.name.split("-")[1]
+        if not psutil.pid_exists(int(maker)):
+            subprocess.run(["ip", "netns", "delete", path.name], check=False, timeout=20)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -336,17 +337,13 @@ def test_four_download_and_two_package_over_the_workers_of_two_hosts(town: tuple
     }
     holds = [running.house.museum.hold(lambda seen, path=path: seen.path == path, at="body") for path in paths]  # type: ignore[misc]
     running.enqueue(*objects)
-
-    def downloading() -> int:
-        return sum(hold.reached.is_set() for hold in holds)
-
-    running.wait(lambda: downloading() == 4, "four runs to download")
     running.wait(lambda: len(_busy_hosts(running)) == 2 * WORKERS, "all workers of both hosts to have a run")
-    assert set(_busy_hosts(running)) == {"a", "b"}
     running.system.sleep(5)
-    assert downloading() == 4, "the others wait for a place"
+    busy, downloading = _busy_hosts(running), sum(hold.reached.is_set() for hold in holds)
     for hold in holds:
         hold.release()
+    assert Counter(busy) == {"a": WORKERS, "b": WORKERS}
+    assert downloading == 4, "the others wait for a place"
     first_runs = [running.runs_of(object_id)[0]["runId"] for object_id in objects]
     running.wait(
         lambda: all(running.webserver.run_status(run_id) == "SUCCESS" for run_id in first_runs),

@@ -35,7 +35,7 @@ from dagster._core.storage.tags import (
 from dagster._core.utils import make_new_backfill_id
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
-from dagster._utils.concurrency import ConcurrencyClaimStatus
+from dagster._utils.concurrency import ConcurrencyClaimStatus, ConcurrencySlotStatus
 from dagster._utils.interrupts import capture_interrupts
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
@@ -59,6 +59,7 @@ __all__ = [
     "CheckRunHealthResult",
     "ComputeIOType",
     "ConcurrencyClaimStatus",
+    "ConcurrencySlotStatus",
     "ConfigurableClass",
     "ConfigurableClassData",
     "DagsterStorage",

@@ -22,6 +22,7 @@ import yaml
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import deserialize_value, serialize_value
+from dagster._utils.concurrency import ConcurrencySlotStatus
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
@@ -625,6 +626,33 @@ def test_twenty_workers_a_daemon_and_a_webserver_stay_under_sixty_connections(
     os.close(go)
     assert 2 * workers < peak <= 2 * workers + 1 + 2 * PER_PROCESS + WEBSERVER < 60
     assert onlooker.wait_for(1), "all but this process have ended"
+
+
+def test_runs_that_begin_together_do_not_pass_the_limit_of_a_pool(instance: dg.DagsterInstance) -> None:
+    places, rounds, hands = 2, 15, 6
+    instance.event_log_storage.set_concurrency_slots("scales", places)
+    go = time.monotonic() + 1
+
+    def hand(number: int) -> Callable[[], list[bool]]:
+        def story() -> list[bool]:
+            got = []
+            for each in range(rounds):
+                time.sleep(max(0.0, go + 0.2 * each - time.monotonic()))
+                slot = instance.event_log_storage._claim_concurrency_slot("scales", f"{each} {number}", "weigh")  # type: ignore[attr-defined]
+                got.append(slot is ConcurrencySlotStatus.CLAIMED)
+                time.sleep(0.1)
+                with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+                    connection.execute(
+                        text("UPDATE concurrency_slots SET run_id = NULL, step_key = NULL WHERE run_id = :run"),
+                        {"run": f"{each} {number}"},
+                    )
+            return got
+
+        return story
+
+    processes = [Forked(hand(number)) for number in range(hands)]
+    taken = [process.answer() for process in processes]
+    assert {sum(hand[each] for hand in taken) for each in range(rounds)} == {places}
 
 
 # Dagster's inside
