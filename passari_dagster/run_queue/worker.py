@@ -76,6 +76,7 @@ class RunWorker(Worker):
         self._cancel_seen: float | None = None
         self._ended_seen: float | None = None
         self._status_seen = 0.0
+        self._exit: int | None = None
         connection = connect(redis_url, patient=True)
         super().__init__(
             [Queue(queue, connection=connection, serializer=JSONSerializer) for queue in QUEUES],
@@ -120,13 +121,20 @@ class RunWorker(Worker):
         self._parent = os.getpid()
         self._cancel_seen = self._ended_seen = None
         self._status_seen = time.monotonic()
+        self._exit = None
         setproctitle(f"passari worker: executes {job.description}")
         super().execute_job(job, queue)
         setproctitle("passari worker: waits")
-        self._bury(job.id)
+        if self._exit != 0:
+            self._bury(job.id)
         if _own_megabytes() > self._recycle_mb:
             log.info("worker %s has grown to %d MB and ends", self.name, _own_megabytes())
             self._stop_requested = True
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, resource.struct_rusage | None]:
+        """How the run's process ended."""
+        pid, self._exit, usage = super().wait_for_horse()
+        return pid, self._exit, usage
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[dg.DagsterInstance]:
@@ -137,7 +145,7 @@ class RunWorker(Worker):
             self._instance.event_log_storage.dispose()
 
     def _bury(self, run_id: str) -> None:
-        """The run's process is gone. Had it not told of its end, it was killed."""
+        """The run's process was killed. If it had not told of the run's end before, it is told now."""
         try:
             with self._database() as instance:
                 self._bury_in(instance, run_id)
