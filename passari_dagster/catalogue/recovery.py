@@ -25,7 +25,7 @@ class SentPackage(BaseModel):
 
     museum_object_id: int
     sip_filename: str
-    sip_id: str
+    sip_id: str | None
     created_date: datetime
     object_modified_date: datetime | None
     metadata_hash: str | None
