@@ -387,7 +387,7 @@ def test_the_host_of_the_leading_daemon_dies_and_the_stand_by_takes_over(town: t
     led = time.monotonic() - struck
     running.wait(lambda: _heartbeat(running) > struck_at.timestamp() + led, "a heartbeat of its daemon", 2 * TAKE_OVER)
     beat = time.monotonic() - struck
-    running.wait(lambda: running.runs_of(object_id), "the daemon to make the run", 90)
+    running.wait(lambda: running.runs_of(object_id), "the daemon to make the run", 120)
     log.info("death: the stand-by leads after %.0f s, its daemon lives after %.0f s", led, beat)
     log.info("death: it has made a run after %.0f s", time.monotonic() - struck)
     running.wait_until("preserved", object_id, *SENT)

@@ -45,8 +45,9 @@ CANCEL_GRACE = 10.0
 """Seconds that a cancelled run has to end by itself."""
 ENDED_GRACE = 20.0
 """Seconds that a process may live after its run has ended."""
-WORKER_TTL = 60
-"""Seconds after which RQ shows a silent worker no longer, but for one minute more."""
+WORKER_TTL = 30
+"""Seconds after which RQ shows a silent worker no longer, but for one minute more. An idle one listens for fifteen less at
+a time: so long Redis may give runs to a worker whose host was cut off, which `reconcile.py` has to bring back."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -120,7 +121,8 @@ class RunWorker(Worker):
         """Have a run executed, and see to it that the database tells of its end."""
         self._parent = os.getpid()
         self._cancel_seen = self._ended_seen = None
-        self._status_seen = time.monotonic()
+        # Workers that began together do not all look in the same second.
+        self._status_seen = time.monotonic() - os.getpid() % STATUS_EVERY
         self._exit = None
         setproctitle(f"passari worker: executes {job.description}")
         super().execute_job(job, queue)
