@@ -46,8 +46,8 @@ CANCEL_GRACE = 10.0
 ENDED_GRACE = 20.0
 """Seconds that a process may live after its run has ended."""
 WORKER_TTL = 30
-"""Seconds after which RQ shows a silent worker no longer, but for one minute more. An idle one listens for fifteen less at
-a time: so long Redis may give runs to a worker whose host was cut off, which `reconcile.py` has to bring back."""
+"""Seconds after which RQ shows a silent worker no longer, but for one minute more. An idle one listens for fifteen less
+at a time: so long Redis may give runs to a worker whose host was cut off, which `reconcile.py` has to bring back."""
 
 
 def die_with_parent(parent: int) -> None:
