@@ -16,9 +16,7 @@ from passari_dagster.run_queue.dagster_internals import (
     RunLauncher,
     WorkerStatus,
 )
-
-GRACE = 10.0
-"""Seconds that a lease may be missing, after Redis has forgotten it, until its holder has renewed it for sure."""
+from passari_dagster.run_queue.ledger import LEASE_GRACE
 
 
 class RedisRunLauncher(OnRedis, RunLauncher[dg.DagsterInstance]):
@@ -54,7 +52,7 @@ class RedisRunLauncher(OnRedis, RunLauncher[dg.DagsterInstance]):
             self._missing.pop(run.run_id, None)
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=lease.worker)
         since = self._missing.setdefault(run.run_id, time.monotonic())
-        if time.monotonic() - since < GRACE:
+        if time.monotonic() - since < LEASE_GRACE:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "no worker has its lease; one may renew it yet")
         del self._missing[run.run_id]
         return CheckRunHealthResult(WorkerStatus.FAILED, "no worker executes it any more: killed or cut off")

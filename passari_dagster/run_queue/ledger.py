@@ -36,6 +36,8 @@ CLAIMS = "passari:claims"
 LEASE = "passari:lease:"
 CANCEL = "passari:cancel:"
 LEASE_SECONDS = 15
+LEASE_GRACE = 10.0
+"""Seconds that a lease may be missing, after Redis has forgotten it, until its holder has renewed it for sure."""
 CANCEL_SECONDS = 86_400
 RESULT_SECONDS = 60
 """How long RQ keeps a finished job. Its word on it is not the truth, and nobody reads it."""

@@ -15,12 +15,10 @@ import dagster as dg
 
 from passari_dagster.run_queue import runs
 from passari_dagster.run_queue.dagster_internals import UNFINISHED
-from passari_dagster.run_queue.ledger import Ledger
+from passari_dagster.run_queue.ledger import LEASE_GRACE, Ledger
 
 SECOND_LOOK = 2.0
 """Seconds after which a run that no queue holds is looked for once more: a worker may be about to begin it."""
-STARTING_SECONDS = 30.0
-"""A run that is STARTING for longer, and that no worker has a lease of, never began."""
 AT_ONCE = 2000
 """Most runs that one call enqueues or claims again."""
 
@@ -107,12 +105,19 @@ def _runs(instance: dg.DagsterInstance, ids: set[str]) -> list[dg.DagsterRun]:
 
 
 def _fail_those_that_never_began(instance: dg.DagsterInstance, ledger: Ledger) -> int:
-    """A worker died between the report that a run is STARTING and its first event."""
-    count = 0
-    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
-        run = record.dagster_run
-        age = time.time() - record.update_timestamp.timestamp()
-        if age > STARTING_SECONDS and ledger.lease_of(run.run_id) is None:
-            runs.report_dead(instance, ledger, run.run_id, "The worker that took the run died before it began.")
-            count += 1
-    return count
+    """A worker died between the report that a run is STARTING and its first event.
+
+    It had the lease before it reported. How long ago that was is not asked: its clock may have been another one.
+    """
+    dead = _without_a_lease(instance, ledger)
+    if dead:
+        time.sleep(LEASE_GRACE)
+        dead &= _without_a_lease(instance, ledger)
+    for run_id in dead:
+        runs.report_dead(instance, ledger, run_id, "The worker that took the run died before it began.")
+    return len(dead)
+
+
+def _without_a_lease(instance: dg.DagsterInstance, ledger: Ledger) -> set[str]:
+    starting = _ids(instance, [dg.DagsterRunStatus.STARTING])
+    return {run_id for run_id in starting if ledger.lease_of(run_id) is None}

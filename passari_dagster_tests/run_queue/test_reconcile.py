@@ -11,6 +11,7 @@ from dagster._core.events import DagsterEventType
 from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 
 from passari_dagster.run_queue import reconcile as module
+from passari_dagster.run_queue.dagster_internals import report_starting
 from passari_dagster.run_queue.ledger import Lease
 from passari_dagster.run_queue.reconcile import reconcile
 from passari_dagster_tests.run_queue.site import Site, flush
@@ -73,16 +74,25 @@ def test_a_run_that_a_worker_just_begins_is_left_alone(site: Site) -> None:
 
 
 def test_a_run_whose_worker_died_before_it_began_is_failed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from passari_dagster.run_queue.dagster_internals import report_starting
-
     run_id = site.submit(gated, "4711")
     site.ledger.connection.lpop("rq:queue:passari-normal")
     report_starting(site.instance, site.run(run_id))
-    assert reconcile(site.instance, site.ledger).failed == 0, "not at once"
-    monkeypatch.setattr(module, "STARTING_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LEASE_GRACE", 0.0)
     assert reconcile(site.instance, site.ledger).failed == 1
     assert site.status(run_id) == "FAILURE"
     assert site.ledger.claims() == {}
+
+
+def test_a_run_that_begins_while_redis_forgets_its_lease_is_left_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = site.submit(gated, "4711")
+    report_starting(site.instance, site.run(run_id))
+    lease = Lease(run_id, "host", "worker", 1, time.time(), "gated 4711")
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", lambda _: site.ledger.renew_lease(lease))
+        assert reconcile(site.instance, site.ledger).failed == 0
+    assert site.status(run_id) == "STARTING"
 
 
 @pytest.mark.parametrize("off", [-300, 300])
