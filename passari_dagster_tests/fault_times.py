@@ -64,7 +64,7 @@ def _as_table(cases: list[Times], required: Mapping[str, float]) -> str:
         "|---|---|---|---|---|---|",
     ]
     order = list(required)
-    for (fault, point), kind in sorted(by_kind.items(), key=lambda item: order.index(item[0][0])):
+    for (fault, point), kind in sorted(by_kind.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
         ended, preserved = [case.ended for case in kind], [case.preserved for case in kind]
         lines.append(
             f"| {fault} | {point} | {len(kind)} | {median(ended):.0f}, {max(ended):.0f} | {required[fault]:.0f} | "
