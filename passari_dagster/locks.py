@@ -108,6 +108,7 @@ def hold(redis_url: SecretStr, name: str, *, expiry: int, wait: float) -> Iterat
     client = redis.Redis.from_url(
         redis_url.get_secret_value(),
         socket_connect_timeout=10,
+        socket_timeout=10,
         health_check_interval=30,
         **redis_arguments(redis_url.get_secret_value()),
         retry=Retry(ExponentialBackoff(cap=2, base=0.05), RETRIES),
