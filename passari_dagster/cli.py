@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from passari_dagster import settings
-from passari_dagster.errors import PassariError, SettingsError
+from passari_dagster.errors import PassariError, PermanentFailure, SettingsError
 from passari_dagster.services.supervisor import Stop, stop_on_signals
 
 app = typer.Typer(
@@ -254,8 +254,13 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
     with _told_to_people() as console:
         _use_env_file(data)
         with open_environment(settings.load()) as environment:
-            objects = journal.recover_all(environment, functools.partial(console.print, markup=False, soft_wrap=True))
-        console.print(f"{objects} objects with packages in the archive, all as the database has them")
+            try:
+                objects = journal.recover_all(
+                    environment, functools.partial(console.print, markup=False, soft_wrap=True)
+                )
+            except OSError as error:
+                raise PermanentFailure(f"the archive cannot be read: {error}") from error
+        console.print(f"the database knows all packages of the {objects} objects in the archive")
 
 
 def _use_dagster_environment(data: Path) -> None:

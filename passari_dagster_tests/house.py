@@ -64,6 +64,7 @@ class House:
 
     def __init__(self, directory: Path, database_url: str, redis_url: SecretStr, objects: int = 40) -> None:
         self.directory, self.database_url, self.redis_url = directory, database_url, redis_url
+        (directory / "archive").mkdir()
         signing, self.certificate = make_signing_key(directory)
         key = asyncssh.generate_private_key("ssh-ed25519")
         key.write_private_key(directory / "id")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -19,9 +19,13 @@ from passari_dagster.errors import PermanentFailure
 
 
 class SentPackage(BaseModel):
-    """What the database said of a package that was, or may have been, sent; fields are columns of `MuseumPackage`."""
+    """What the database said of a package that was, or may have been, sent; fields are columns of `MuseumPackage`.
 
-    model_config = ConfigDict(frozen=True, from_attributes=True, extra="forbid")
+    Records are kept for ever, and read by releases older and newer than the one that wrote them: a field that comes
+    later has a default, and one that is not known is passed over.
+    """
+
+    model_config = ConfigDict(frozen=True, from_attributes=True, extra="ignore")
 
     museum_object_id: int
     sip_filename: str
@@ -43,7 +47,7 @@ class SentPackage(BaseModel):
 class Record(BaseModel):
     """A package, and the attachments that are in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     package: SentPackage
     attachment_ids: tuple[int, ...]
@@ -88,10 +92,10 @@ def restore(session: Session, object_id: int, records: Iterable[Record]) -> list
             package = known[entry.package.sip_filename] = MuseumPackage(museum_object_id=object_id)
             session.add(package)
             session.flush()
-            _restore_attachments(session, package.id, entry.attachment_ids)
         elif not _says_more(entry.package, package):
             continue
         _fill(package, entry.package)
+        _restore_attachments(session, package.id, entry.attachment_ids)
         row.preserved = bool(row.preserved or package.preserved)
         restored.append(entry.package.sip_filename)
     if restored:
@@ -125,6 +129,7 @@ def _fill(package: MuseumPackage, sent: SentPackage) -> None:
 
 
 def _restore_attachments(session: Session, package_id: int, attachment_ids: Iterable[int]) -> None:
+    session.execute(delete(package_attachments).where(package_attachments.c.museum_package_id == package_id))
     for id_ in attachment_ids:
         session.execute(insert(MuseumAttachment).values(id=id_).on_conflict_do_nothing())
         session.execute(insert(package_attachments).values(museum_package_id=package_id, museum_attachment_id=id_))

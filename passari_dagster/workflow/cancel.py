@@ -25,9 +25,16 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
     """
     workspace = Workspace(env.settings.package_dir, object_id)
     with env.lock(locks.object_lock(object_id), wait=0):
-        journal.recover(env, object_id, log)
+        if restored := journal.recover(env, object_id, log):
+            # Not what the caller thinks of: they looked at what the database said before.
+            raise PermanentFailure(
+                f"the database had lost that {restored[-1]} was sent, and knows it again: look at it, then cancel it "
+                "if it is still to be cancelled"
+            )
         with env.transaction() as session:
             package = packages.latest(session, object_id)
+        if package is not None and package.rest == "cancelled":
+            journal.forget(env, object_id, package.sip_filename)  # killed before it did, perhaps
         if package is None or not package.open:
             raise PermanentFailure(f"object {object_id} has no package in the workflow")
         name = package.sip_filename

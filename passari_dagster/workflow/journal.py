@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.sip.workspace import archive_path
 from passari_dagster.workflow.environment import Environment, Log
 
@@ -43,41 +43,46 @@ def forget(env: Environment, object_id: int, sip_filename: str) -> None:
     (archive_path(env.settings.archive_dir, object_id, sip_filename) / FILE).unlink(missing_ok=True)
 
 
-def recover(env: Environment, object_id: int, log: Log) -> None:
+def recover(env: Environment, object_id: int, log: Log) -> list[str]:
     """Put back what the database has lost of an object's packages; to be called under the object's lock.
+
+    Returns:
+        names of the packages that were put back; none, where no backup was restored.
 
     Raises:
         PermanentFailure: a record cannot be read; names the file.
+        TransientFailure, OSError: the archive cannot. That is never taken for "no records": the object would be sent
+            twice.
     """
     records = list(_records(env.settings.archive_dir, object_id))
-    if records:
-        with env.transaction() as session:
-            restored = recovery.restore(session, object_id, records)
-        for name in restored:
-            log(f"the database had lost that {name} was sent: put back from the archive")
+    if not records:
+        return []
+    with env.transaction() as session:
+        restored = recovery.restore(session, object_id, records)
+    for name in restored:
+        log(f"the database had lost that {name} was sent: put back from the archive")
+    return restored
 
 
 def recover_all(env: Environment, log: Log) -> int:
     """Put back what the database has lost of all packages; for who has restored a backup.
-
-    Reads a record of each package that was ever sent. An object that a run is at work on is left to that run, which
-    does the same.
 
     Returns:
         how many objects have records.
 
     Raises:
         PermanentFailure: some records could not be put back; each was logged, and all others are.
+        TransientFailure, OSError: the archive cannot be read.
     """
+    _require(env.settings.archive_dir)
     objects = failed = 0
     for object_id in _objects(env.settings.archive_dir):
         objects += 1
         try:
-            with env.lock(locks.object_lock(object_id), wait=0):
+            # A run that was just killed has its object's lock for a while yet.
+            with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
                 recover(env, object_id, log)
-        except locks.LockBusyError:
-            log(f"object {object_id}: a run of it is at work, and sees to it")
-        except PermanentFailure as failure:
+        except (PermanentFailure, locks.LockBusyError) as failure:
             log(str(failure))
             failed += 1
     if failed:
@@ -94,17 +99,32 @@ def _objects(directory: Path) -> Iterator[int]:
             yield from _objects(path)
 
 
+def _require(archive_dir: Path) -> None:
+    """A share that is not mounted is not an empty archive."""
+    if not archive_dir.is_dir():
+        raise TransientFailure(f"archive_dir {archive_dir} is not there: mount or create it")
+
+
 def _records(archive_dir: Path, object_id: int) -> Iterator[recovery.Record]:
-    for path in sorted(archive_path(archive_dir, object_id, "any").parent.glob(f"*/{FILE}")):
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES)
+    directory = archive_path(archive_dir, object_id, "any").parent
+    try:
+        packages = sorted(directory.iterdir())
+    except FileNotFoundError:
+        _require(archive_dir)
+        return
+    for package in packages:
+        path = package / FILE
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         try:
             record = recovery.Record.model_validate_json(data)
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]["msg"]
-            raise PermanentFailure(
-                f"object {object_id}: {path} is damaged: {fault}. Restore it from a backup"
-            ) from None
-        if (record.package.museum_object_id, record.package.sip_filename) != (object_id, path.parent.name):
+            what = f"object {object_id}: {path} is damaged: {fault}"
+            raise PermanentFailure(f"{what}. Restore it from a backup") from None
+        if (record.package.museum_object_id, record.package.sip_filename) != (object_id, package.name):
             raise PermanentFailure(f"object {object_id}: {path} is of another package. Restore it from a backup")
         yield record

@@ -144,7 +144,10 @@ def confirm_sip(env: Environment, object_id: int, log: Log) -> StepResult:
         package = packages.unconfirmed(session, object_id)
     if package is None:
         if latest is not None and latest.confirmed:
-            workspace.delete()  # of an attempt that was killed after its commit
+            # What an attempt that was killed after its commit left to do.
+            if latest.intended:
+                journal.write(env, latest.package_id)
+            workspace.delete()
         return StepResult(Outcome.SKIPPED, f"object {object_id} has no verdict that is not confirmed")
     with _working(env, package, workspace, "confirm-sip", log) as say:
         env.toolkit.confirm(package, workspace.root, say)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue import database, packages, recovery
@@ -36,6 +37,8 @@ def rehearse(settings: Settings) -> None:
     try:
         # Left without a commit. Each step begins with nothing in memory, as in a process of its own.
         with Session(engine, expire_on_commit=False) as session:
+            # Another pool may rehearse at this moment, and stand still in the middle of it: nobody waits for that.
+            session.execute(text("SET LOCAL lock_timeout = '5s'"))
             session.add(MuseumObject(id=OBJECT, created_date=LONG_AGO, modified_date=LONG_AGO))
             _live(session, delays)
     finally:

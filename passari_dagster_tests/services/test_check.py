@@ -40,8 +40,7 @@ THINGS = (
 @pytest.fixture
 def house(tmp_path: Path, museum_database: str, redis_url: SecretStr) -> Iterator[House]:
     house = House(tmp_path, museum_database, redis_url)
-    for name in ("packages", "archive"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "packages").mkdir()
     (tmp_path / "sign.pem").chmod(0o600)
     _renew_certificate(tmp_path / "sign.pem", days=365)
     try:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from passari_dagster.catalogue.models import Base
-from passari_dagster.workflow import preserve, rehearsal
+from passari_dagster.catalogue.models import Base, MuseumObject
+from passari_dagster.workflow import rehearsal
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, send
@@ -53,11 +54,10 @@ def test_the_steps_of_an_object_compile_next_to_nothing_after_it(
     assert len(compiled) <= 8, compiled
 
 
-def test_two_pools_of_workers_may_rehearse_at_the_same_time_and_while_objects_are_preserved(
-    house: House, env: Environment
-) -> None:
-    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
-    with env.transaction():
-        rehearsal.rehearse(env.settings)
-        rehearsal.rehearse(env.settings)
-    assert preserve.download_object(env, object_id, lambda _line: None).outcome is Outcome.DONE
+def test_nobody_waits_for_another_pool_that_stands_still_in_the_middle_of_it(house: House, env: Environment) -> None:
+    with env.transaction() as session:
+        session.add(MuseumObject(id=rehearsal.OBJECT))
+        session.flush()
+        with pytest.raises(OperationalError, match="lock timeout"):
+            rehearsal.rehearse(env.settings)
+        session.rollback()

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from passari_dagster.catalogue.models import Base
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.workflow import journal, poll, preserve
 from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment
@@ -190,6 +190,8 @@ def test_cancelling_with_an_old_backup_does_not_give_up_what_the_dps_works_on(ho
     preserve.submit_sip(env, object_id, quiet)
     wait_until(lambda: not any((house.dps.home / "transfer").iterdir()))
     restore()
+    with pytest.raises(PermanentFailure, match="knows it again"):
+        cancel_package(env, object_id, quiet, resend=True)
     with pytest.raises(PermanentFailure, match=r"the DPS may be at work on it|is with the DPS"):
         cancel_package(env, object_id, quiet)
 
@@ -204,6 +206,37 @@ def test_what_a_person_gave_up_stays_given_up(house: House, env: Environment) ->
     send(env, object_id)
     assert len(package_rows(env, object_id)) == 1
     wait_until(lambda: len(received(house)) == 1)
+
+
+def test_an_archive_that_cannot_be_read_is_not_taken_for_an_empty_one(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    restore = backup(env)
+    send(env, object_id)
+    wait_until(lambda: len(received(house)) == 1)
+    restore()
+    archive = env.settings.archive_dir
+    archive.rename(archive.with_name("elsewhere"))
+    with pytest.raises(TransientFailure, match="is not there: mount"):
+        send(env, object_id)
+    with pytest.raises(TransientFailure, match="is not there: mount"):
+        journal.recover_all(env, quiet)
+    archive.with_name("elsewhere").rename(archive)
+    send(env, object_id)
+    assert len(received(house)) == 1
+
+
+def test_killed_between_the_confirmation_and_its_record_the_record_is_made_up_for(
+    house: House, env: Environment
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
+    record = next(house.directory.rglob(journal.FILE))
+    whole = record.read_text()
+    record.unlink()
+    preserve.confirm_sip(env, object_id, quiet)
+    assert record.read_text() == whole
 
 
 def test_killed_between_the_intent_and_its_record_the_record_is_made_up_for(house: House, env: Environment) -> None:
