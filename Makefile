@@ -51,7 +51,7 @@ lint: install
 	$(BIN)/mypy
 
 faults: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m faults $(ARGS)
 
 benchmark: install
 	set -e; for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS); done

@@ -314,6 +314,11 @@ def wait_for_its_end(running: Running, object_id: int, seconds: float = DEADLINE
     return running.wait(ended, f"the runs of object {object_id} to end")
 
 
+def _succeeded(running: Running, run: dict[str, Any], step: str) -> bool:
+    stats = running.details(run["runId"])["stepStats"]
+    return any((stat["stepKey"], stat["status"]) == (step, "SUCCESS") for stat in stats)
+
+
 def _retry_of(running: Running, scene: Scene) -> dict[str, Any] | None:
     """The run that was started in the killed one's place, when it has ended."""
     for run in running.runs_of(scene.object_id):
@@ -383,7 +388,9 @@ def test_a_killed_run_is_started_again_and_its_object_ends_preserved_once(
         assert retry["status"] == "SUCCESS"
         assert "dagster/retry_number" in {tag["key"] for tag in running.details(retry["runId"])["tags"]}
         runs = running.runs_of(scene.object_id)
-        assert [run["stepKeysToExecute"] for run in runs].count(CONFIRMATION) == 1
+        confirmations = [run["stepKeysToExecute"] for run in runs].count(CONFIRMATION)
+        # Or quicker than the end of the retry's `submit_sip`, which then goes on to confirm by itself.
+        assert confirmations == 1 or _succeeded(running, retry, "confirm_sip")
         assert len(runs) == 3, "killed, started again once, confirmed"
     assert_preserved_once_and_nothing_left(running, scene.object_id)
 

@@ -40,7 +40,7 @@ from passari_dagster_tests.running import WORKFLOW, Running
 from passari_dagster_tests.test_faults import LETTER, assert_preserved_once_and_nothing_left, wait_for_its_end
 from passari_dagster_tests.workflow.stories import old_object
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("hosts")]
 
 PASSARI = str(Path(sys.executable).parent / "passari-dagster")
 CUT_HOST = 120

@@ -29,7 +29,12 @@ from passari_dagster_tests.running import Running, running_system
 from passari_dagster_tests.workflow.stories import old_object
 
 OBJECTS = int(os.environ.get("PASSARI_FAULT_OBJECTS", "200"))
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600 + 5 * OBJECTS)]
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.slow,
+    pytest.mark.timeout(600 + 5 * OBJECTS),
+    pytest.mark.xdist_group("many"),
+]
 
 WORKERS = 20
 HELD = 40
