@@ -185,7 +185,7 @@ def _wait_until_redis_holds_nothing(running: Running) -> None:
         running.wait(lambda: not ledger.claims(), "the claims to go", 60)
         lives = {key: client.ttl(key) for key in client.scan_iter() if not key.startswith(PERMANENT)}
     assert not [key for key in lives if not key.startswith(MEMORIES)], "no claim, lock, lease or request is left"
-    assert all(0 < seconds <= RESULT_SECONDS for seconds in lives.values() if seconds != GONE), lives
+    assert all(0 <= seconds <= RESULT_SECONDS for seconds in lives.values() if seconds != GONE), lives
 
 
 def _assert_the_backfill_page_is_complete(running: Running) -> None:
