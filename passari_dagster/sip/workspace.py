@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from passari_dagster.durable import make_directory, open_for_replacement
 
 _SIP_FILENAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CHUNK = 1024 * 1024
+_OBJECT = "Object_"
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,24 @@ def archive_path(archive_dir: Path, object_id: int, sip_filename: str) -> Path:
         object_id: id of the object; its digits, by threes, are the directories above.
         sip_filename: name of the package.
     """
+    return object_archive_path(archive_dir, object_id) / _checked(sip_filename)
+
+
+def object_archive_path(archive_dir: Path, object_id: int) -> Path:
+    """Directory of all packages of one object in the archive; see `archive_path`."""
     digits = str(object_id)
     parts = [digits[start : start + 3] for start in range(0, len(digits), 3)]
-    return archive_dir.joinpath(*parts, f"Object_{digits}", _checked(sip_filename))
+    return archive_dir.joinpath(*parts, f"{_OBJECT}{digits}")
+
+
+def archived_objects(archive_dir: Path) -> Iterator[int]:
+    """Ids of the objects that have packages in the archive."""
+    for path in sorted(archive_dir.iterdir()):
+        object_id = path.name.removeprefix(_OBJECT)
+        if path.name.startswith(_OBJECT) and object_id.isdecimal():
+            yield int(object_id)
+        elif path.name.isdecimal() and path.is_dir():
+            yield from archived_objects(path)
 
 
 def _checked(sip_filename: str) -> str:

@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
 from passari_dagster.errors import PermanentFailure, TransientFailure
-from passari_dagster.sip.workspace import archive_path
+from passari_dagster.sip.workspace import archive_path, archived_objects, object_archive_path
 from passari_dagster.workflow.environment import Environment, Log
 
 FILE = "package.json"
-_OBJECT = "Object_"
 MAX_BYTES = 10 * 1024 * 1024
 """Of a record: room for a hundred thousand attachments and more."""
 
@@ -76,7 +75,7 @@ def recover_all(env: Environment, log: Log) -> int:
     """
     _require(env.settings.archive_dir)
     objects = failed = 0
-    for object_id in _objects(env.settings.archive_dir):
+    for object_id in archived_objects(env.settings.archive_dir):
         objects += 1
         try:
             # A run that was just killed has its object's lock for a while yet.
@@ -90,15 +89,6 @@ def recover_all(env: Environment, log: Log) -> int:
     return objects
 
 
-def _objects(directory: Path) -> Iterator[int]:
-    """Ids of the objects that have packages in the archive, whose layout is told by `archive_path`."""
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith(_OBJECT) and path.name.removeprefix(_OBJECT).isdecimal():
-            yield int(path.name.removeprefix(_OBJECT))
-        elif path.name.isdecimal() and path.is_dir():
-            yield from _objects(path)
-
-
 def _require(archive_dir: Path) -> None:
     """A share that is not mounted is not an empty archive."""
     if not archive_dir.is_dir():
@@ -106,9 +96,8 @@ def _require(archive_dir: Path) -> None:
 
 
 def _records(archive_dir: Path, object_id: int) -> Iterator[recovery.Record]:
-    directory = archive_path(archive_dir, object_id, "any").parent
     try:
-        packages = sorted(directory.iterdir())
+        packages = sorted(object_archive_path(archive_dir, object_id).iterdir())
     except FileNotFoundError:
         _require(archive_dir)
         return
