@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from passari_dagster.catalogue import database, packages, recovery
+from passari_dagster.catalogue import packages, recovery
 from passari_dagster.catalogue.eligibility import Delays, why_not
 from passari_dagster.catalogue.models import MuseumObject, Verdict
 from passari_dagster.settings import Settings
-from passari_dagster.workflow.environment import load_toolkit
+from passari_dagster.workflow.environment import open_environment
 
 OBJECT = -1
 """No object of a museum has such an id."""
@@ -31,23 +31,16 @@ def rehearse(settings: Settings) -> None:
     # Imported by the toolkit when they are needed only.
     from passari_dagster.dps import rest, sftp  # noqa: F401
 
-    load_toolkit(settings)
-    delays = Delays(preservation=settings.workflow.preservation_delay, update=settings.workflow.update_delay)
-    engine = database.connect(settings.database_url)
-    try:
-        # Left without a commit. Each step begins with nothing in memory, as in a process of its own.
-        with Session(engine, expire_on_commit=False) as session:
-            # Another pool may rehearse at this moment, and stand still in the middle of it: nobody waits for that.
-            session.execute(text("SET LOCAL lock_timeout = '5s'"))
-            session.add(MuseumObject(id=OBJECT, created_date=LONG_AGO, modified_date=LONG_AGO))
-            _live(session, delays)
-    finally:
-        engine.dispose()
+    # Left without a commit. Each step begins with nothing in memory, as in a process of its own.
+    with open_environment(settings) as env, Session(env.engine, expire_on_commit=False) as session:
+        # Another pool may rehearse at this moment, and stand still in the middle of it: nobody waits for that.
+        session.execute(text("SET LOCAL lock_timeout = '5s'"))
+        session.add(MuseumObject(id=OBJECT, created_date=LONG_AGO, modified_date=LONG_AGO))
+        _live(session, env.delays)
 
 
 def _live(session: Session, delays: Delays) -> None:
     now = datetime.now(timezone.utc)
-    session.flush()
     _forget(session)
     why_not(session, OBJECT, now=now, delays=delays)
     begun = packages.begin(session, OBJECT, object_modified=LONG_AGO, now=now)
