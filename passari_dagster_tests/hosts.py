@@ -11,7 +11,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +23,7 @@ import pytest
 
 from passari_dagster.services.embedded import EmbeddedPostgres, find_redis_server
 from passari_dagster.services.supervisor import LEASH, Service
+from passari_dagster.services.system import is_open
 
 NO_NAMESPACES = "network namespaces are not to be had"
 """The reason of a skip, as docs/architecture.md lists it."""
@@ -159,13 +159,6 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, timeout=20)
 
 
-def listens(address: str, port: int) -> bool:
-    """Whether somebody does."""
-    with suppress(OSError), socket.create_connection((address, port), timeout=1):
-        return True
-    return False
-
-
 def postgres_on(host: Host, directory: Path, environment: dict[str, str]) -> Service:
     """A PostgreSQL server that all hosts reach, without a password: nobody else is in this network.
 
@@ -225,7 +218,7 @@ def redis_on(host: Host, directory: Path, environment: dict[str, str]) -> Servic
         name="redis",
         argv=host.command(*argv),
         env={"PATH": os.environ["PATH"]},
-        ready=lambda: listens(host.address, REDIS_PORT),
+        ready=lambda: is_open(REDIS_PORT, host.address),
     )
 
 

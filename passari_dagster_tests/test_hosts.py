@@ -31,10 +31,10 @@ from passari_dagster.errors import TransientFailure
 from passari_dagster.run_queue.ledger import Ledger, connect
 from passari_dagster.services.leader import leader_of
 from passari_dagster.services.supervisor import Child, Service, Supervisor, start
-from passari_dagster.services.system import DEFINITIONS, dagster_environment, free_port, project_root
+from passari_dagster.services.system import DEFINITIONS, dagster_environment, free_port, is_open, project_root
 from passari_dagster.services.webserver import Webserver
 from passari_dagster.settings import CONFIG_VARIABLE
-from passari_dagster_tests.hosts import Host, listens, network, on, postgres_on, redis_on
+from passari_dagster_tests.hosts import Host, network, on, postgres_on, redis_on
 from passari_dagster_tests.house import House, package_rows
 from passari_dagster_tests.running import WORKFLOW, Running
 from passari_dagster_tests.test_faults import LETTER, assert_preserved_once_and_nothing_left, wait_for_its_end
@@ -109,7 +109,7 @@ class Town:
             *(sys.executable, "-m", "dagster", "api", "grpc", "-m", DEFINITIONS, "--location-name", "passari_dagster"),
             *("--host", host.address, "--port", str(code_server), "--use-python-environment-entry-point"),
         ]
-        self._start(host, "code-server", grpc, ready=lambda: listens(host.address, code_server), deadline=180)
+        self._start(host, "code-server", grpc, ready=lambda: is_open(code_server, host.address), deadline=180)
         self._webserver = Webserver(f"http://{host.address}:{webserver}")
         http = [
             *(sys.executable, "-m", "dagster_webserver", "-w", str(self.root / "workspace.yaml")),

@@ -362,9 +362,9 @@ def next_free_port(wanted: int) -> int:
     raise SettingsError(f"no free port from {wanted} on")
 
 
-def is_open(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
-    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+def is_open(port: int, host: str = HOST) -> bool:
+    """Whether somebody listens on a port, of this machine if nothing else is said."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False
 

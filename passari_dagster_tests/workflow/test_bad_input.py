@@ -25,14 +25,11 @@ from passari_dagster_tests.workflow.stories import (
     eligible_object,
     name_of,
     package,
+    quiet,
     received,
 )
 
 Judge = Callable[[Path], list[str]]
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def files_of(house: House, object_id: int) -> list[Path]:

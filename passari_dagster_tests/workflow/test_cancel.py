@@ -27,14 +27,11 @@ from passari_dagster_tests.workflow.stories import (
     killed_at,
     name_of,
     package,
+    quiet,
     received,
     wait_until,
     with_toolkit,
 )
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def _candidates(env: Environment) -> list[int]:

@@ -28,11 +28,8 @@ from passari_dagster_tests.workflow.stories import (
     name_of,
     old_object,
     package,
+    quiet,
 )
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def judged_object(house: House, env: Environment) -> int:

@@ -30,6 +30,7 @@ from passari_dagster_tests.workflow.stories import (
     in_transfer,
     name_of,
     package,
+    quiet,
     received,
     with_toolkit,
 )
@@ -63,10 +64,6 @@ with open_environment(settings.load()) as env:
     else:
         say("recorded")
 """
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def lose(redis_url: SecretStr, name: str) -> None:

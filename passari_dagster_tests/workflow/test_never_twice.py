@@ -24,13 +24,10 @@ from passari_dagster_tests.workflow.stories import (
     killed_at,
     name_of,
     package,
+    quiet,
     received,
     wait_until,
 )
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def renames(house: House) -> int:

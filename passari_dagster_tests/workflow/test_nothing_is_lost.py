@@ -20,12 +20,9 @@ from passari_dagster_tests.workflow.stories import (
     killed_at,
     name_of,
     package,
+    quiet,
     received,
 )
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 @pytest.mark.parametrize("damage", ["gone", "flipped", "shorter", "new"])

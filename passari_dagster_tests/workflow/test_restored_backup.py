@@ -29,15 +29,12 @@ from passari_dagster_tests.workflow.stories import (
     name_of,
     old_object,
     package,
+    quiet,
     received,
     wait_until,
 )
 
 Restore = Callable[[], None]
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def backup(env: Environment) -> Restore:
@@ -50,9 +47,8 @@ def backup(env: Environment) -> Restore:
 
     def restore() -> None:
         with env.engine.begin() as connection:
-            connection.execute(
-                text("SET session_replication_role = replica")
-            )  # objects and packages refer to each other
+            # Objects and packages refer to each other: no order of the tables would do.
+            connection.execute(text("SET session_replication_role = replica"))
             for table in Base.metadata.tables:
                 connection.execute(text(f"TRUNCATE public.{table} CASCADE"))
             for table in Base.metadata.tables:
@@ -60,6 +56,13 @@ def backup(env: Environment) -> Restore:
             connection.execute(text("SET session_replication_role = origin"))
 
     return restore
+
+
+def send_and_confirm(house: House, env: Environment, object_id: int) -> None:
+    """Both runs of an object."""
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
 
 
 def test_a_package_that_was_begun_and_sent_after_the_backup_is_not_sent_again(house: House, env: Environment) -> None:
@@ -92,9 +95,7 @@ def test_a_package_that_was_confirmed_after_the_backup_is_preserved_without_aski
 ) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     restore = backup(env)
-    send(env, object_id)
-    house.dps.wait_for(name_of(env, object_id))
-    confirm(env, object_id)
+    send_and_confirm(house, env, object_id)
     before = package(env, object_id)
 
     restore()
@@ -113,9 +114,7 @@ def test_a_package_that_was_confirmed_after_the_backup_is_preserved_without_aski
 def test_an_object_that_changed_meanwhile_is_an_update_of_what_was_sent(house: House, env: Environment) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     restore = backup(env)
-    send(env, object_id)
-    house.dps.wait_for(name_of(env, object_id))
-    confirm(env, object_id)
+    send_and_confirm(house, env, object_id)
     first = name_of(env, object_id)
 
     restore()
@@ -229,9 +228,7 @@ def test_killed_between_the_confirmation_and_its_record_the_record_is_made_up_fo
     house: House, env: Environment
 ) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
-    send(env, object_id)
-    house.dps.wait_for(name_of(env, object_id))
-    confirm(env, object_id)
+    send_and_confirm(house, env, object_id)
     record = next(house.directory.rglob(journal.FILE))
     whole = record.read_text()
     record.unlink()

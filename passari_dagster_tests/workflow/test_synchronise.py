@@ -19,17 +19,13 @@ from passari_dagster.workflow import synchronise
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.synchronise import SyncResult
 from passari_dagster_tests.house import House, object_row, synchronise_all
-from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, Killed, old_object
+from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, Killed, old_object, quiet
 
 SMALL_PAGES = {"page_size": 2}
 EMPTY_PAGE = (
     b'<application xmlns="http://www.zetcom.com/ria/ws/module"><modules><module name="Object" totalSize="0"/></modules>'
     b"</application>"
 )
-
-
-def quiet(line: str) -> None:
-    """A log that nobody reads."""
 
 
 def known(env: Environment) -> tuple[int, int, int]:
