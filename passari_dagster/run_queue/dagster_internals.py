@@ -17,7 +17,7 @@ from dagster._core.remote_representation.external_data import partition_set_snap
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, JobBucket, TagBucket
 from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import RunStorage
@@ -64,6 +64,7 @@ __all__ = [
     "ConfigurableClassData",
     "DagsterStorage",
     "EventLogStorage",
+    "JobBucket",
     "LaunchRunContext",
     "LocalComputeLogManager",
     "PartitionBackfill",
@@ -77,6 +78,7 @@ __all__ = [
     "RunStorage",
     "ScheduleStorage",
     "SubmitRunContext",
+    "TagBucket",
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "copy_record",

@@ -19,6 +19,7 @@ from passari_dagster.run_queue.ledger import LEASE_GRACE, Ledger
 
 SECOND_LOOK = 2.0
 """Seconds after which a run that no queue holds is looked for once more: a worker may be about to begin it."""
+OTHERS = [status for status in UNFINISHED if status is not dg.DagsterRunStatus.QUEUED]
 AT_ONCE = 2000
 """Most runs that one call enqueues or claims again."""
 
@@ -56,8 +57,10 @@ def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:
     """
     # Redis is read before the database: what is new meanwhile is seen in the database, and not taken for lost.
     claims, in_redis = ledger.claims(), ledger.queued()
-    unfinished = _ids(instance, UNFINISHED)
+    others = _ids(instance, OTHERS)
     queued = _ids(instance, [dg.DagsterRunStatus.QUEUED])
+    # What began, or became queued, between the two is in one of the three.
+    unfinished = others | queued | _ids(instance, OTHERS)
     freed = sum(ledger.release(claimed, run_id) for claimed, run_id in claims.items() if run_id not in unfinished)
     dropped = sum(ledger.remove(run_id) for run_id in in_redis - unfinished)
     return Reconciled(

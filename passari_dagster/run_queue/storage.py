@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -27,18 +27,22 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from passari_dagster.connections import ping_when_idle, postgres_arguments
 from passari_dagster.errors import SettingsError
+from passari_dagster.run_queue.backfill_runs import BackfillRuns
 from passari_dagster.run_queue.dagster_internals import (
+    BACKFILL_ID_TAG,
     ConcurrencyClaimStatus,
     ConcurrencySlotStatus,
     ConfigurableClass,
     ConfigurableClassData,
     DagsterStorage,
     EventLogStorage,
+    JobBucket,
     PostgresEventLogStorage,
     PostgresRunStorage,
     PostgresScheduleStorage,
     RunStorage,
     ScheduleStorage,
+    TagBucket,
     copy_record,
     set_pg_statement_timeout,
 )
@@ -219,6 +223,30 @@ class PooledRunStorage(_Pooled, PostgresRunStorage):
     """Runs, backfills, daemon heartbeats."""
 
     _has_run_stats = False
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(connections)
+        self._backfill_runs = BackfillRuns(lambda ids: super(PooledRunStorage, self).get_runs(dg.RunsFilter([*ids])))
+
+    def get_runs(
+        self,
+        filters: dg.RunsFilter | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        bucket_by: JobBucket | TagBucket | None = None,
+        ascending: bool = False,
+    ) -> Sequence[dg.DagsterRun]:
+        """As Dagster's; all runs of a backfill are answered without reading again what has not changed."""
+        backfill_id = filters.tags.get(BACKFILL_ID_TAG) if filters else None
+        if (
+            not isinstance(backfill_id, str)
+            or filters != dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill_id})
+            or (cursor, limit, bucket_by, ascending) != (None, None, None, False)
+        ):
+            return super().get_runs(filters, cursor, limit, bucket_by, ascending)
+        rows = self.fetchall(self._runs_query(filters, columns=["run_id", "status", "update_timestamp"]))
+        stamps = {row["run_id"]: (row["status"], row["update_timestamp"]) for row in rows}
+        return self._backfill_runs.answer(backfill_id, stamps)
 
     def has_run_stats_index_cols(self) -> bool:
         # Asked at each look at a run, by reading the table's columns from the catalogue. They do not go away.
