@@ -21,13 +21,17 @@ class ContentProblem(PassariError):
     Arguments:
         reason: stable text; objects are frozen and unfrozen by it, so it holds no names or numbers of the
             single object.
-        detail: what exactly was found and where, and what to do about it.
+        detail: what exactly was found and where.
+        code: which kind of problem it is; see `sip/problems.py`.
+        advice: what a person can do about it.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, code: str = "", advice: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.code = code
+        self.advice = advice
 
 
 class PermanentFailure(PassariError):

@@ -179,6 +179,17 @@ class DpsSettings(Section):
         return self
 
 
+class SipSettings(Section):
+    """What may go into a package, where the DPS's specification leaves it open."""
+
+    multi_page_tiff: bool = Field(False, description="package TIFF files of several pages, instead of freezing them")
+    jpeg_exif_23: Literal["exif", "jfif", "freeze"] = Field(
+        "exif",
+        description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
+        "has besides, or not at all: the object is frozen",
+    )
+
+
 class WorkflowSettings(Section):
     """How much, how soon, how often."""
 
@@ -275,6 +286,7 @@ class Settings(QueueSettings):
     )
     museumplus: MuseumPlusSettings
     dps: DpsSettings
+    sip: SipSettings = SipSettings()
     workflow: WorkflowSettings = WorkflowSettings()
 
 

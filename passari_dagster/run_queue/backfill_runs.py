@@ -51,9 +51,7 @@ class BackfillRuns:
         """
         now = time.monotonic()
         with self._lock:
-            self._backfills = {
-                key: value for key, value in self._backfills.items() if now - value.asked < FORGET_AFTER
-            }
+            self._backfills = {key: value for key, value in self._backfills.items() if now - value.asked < FORGET_AFTER}
             known = self._backfills.setdefault(backfill_id, _Backfill(now))
             known.asked = now
             known.runs = {run_id: seen for run_id, seen in known.runs.items() if stamps.get(run_id) == seen[0]}

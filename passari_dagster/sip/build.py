@@ -16,10 +16,11 @@ from lxml import etree
 
 from passari_dagster import safe_xml
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.sip import problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
-from passari_dagster.sip.formats import examine
-from passari_dagster.sip.markup import strip_schema_location
+from passari_dagster.sip.formats.identify import examine
+from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.mets import PackedFile, mets_document
 from passari_dagster.sip.names import check_path
 from passari_dagster.sip.signature import Signer, load_signer
@@ -33,9 +34,6 @@ __all__ = [
     "build_sip",
     "load_signer",
 ]
-
-LIDO_INVALID = "LIDO document not valid"
-SAME_NAMES = "Filenames differ only in white space"
 
 _LIDO = "{http://www.lido-schema.org}"
 
@@ -114,7 +112,7 @@ def _check(description: SipDescription) -> None:
         raise ValueError("an identifier is empty or used twice")
     if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
         # The DPS compares identifiers with their white space folded.
-        raise ContentProblem(SAME_NAMES, "rename one of the files: " + ", ".join(map(repr, sorted(identifiers))))
+        raise problems.SAME_NAMES.found(", ".join(map(repr, sorted(identifiers))))
 
 
 def _require_same_files(source: Path, description: SipDescription) -> None:
@@ -160,11 +158,11 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
 
 
 def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> PackedFile:
-    check_path(file.path, allow_non_ascii=description.allow_non_ascii)
+    check_path(file.path, allow_non_ascii=description.rules.non_ascii_filenames)
     path = source / file.path
     if path.resolve() != source.resolve() / file.path:
-        raise ContentProblem("Symbolic links are not allowed", str(file.path))
-    examined = examine(path)
+        raise problems.SYMBOLIC_LINK.found(str(file.path))
+    examined = examine(path, description.rules)
     if file.sha256 is not None and examined.sha256 != file.sha256:
         # Before any problem that was seen in it: those are not the object's.
         raise PermanentFailure(f"{file.path} is not the file that was downloaded; download the object again")
@@ -175,14 +173,15 @@ def _examined_file(source: Path, file: SourceFile, description: SipDescription) 
 
 def _together(problems: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
     lines = [f"{str(path)!r}: {problem}" for path, problem in problems]
-    return ContentProblem(problems[0][1].reason, "\n".join(lines))
+    first = problems[0][1]
+    return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice)
 
 
 def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> etree._Element:
     """Root element of the LIDO document, as it goes into the METS."""
     examined = next(file.examined for file in files if file.source.path == path)
     if examined.size > safe_xml.MAX_DOCUMENT_BYTES:
-        raise ContentProblem(LIDO_INVALID, f"{path} has {examined.size} bytes")
+        raise problems.LIDO_INVALID.found(f"{path} has {examined.size} bytes")
     data = (source / path).read_bytes()
     if hashlib.sha256(data).hexdigest() != examined.sha256:
         raise TransientFailure(f"{path} changed while it was packed")
@@ -190,9 +189,9 @@ def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> e
         # Inside the METS the schemas are those of the METS.
         root = safe_xml.parse(strip_schema_location(data), source=str(path))
     except safe_xml.UnsafeXmlError as error:
-        raise ContentProblem(LIDO_INVALID, str(error)) from error
+        raise problems.LIDO_INVALID.found(str(error)) from error
     if root.tag not in (f"{_LIDO}lidoWrap", f"{_LIDO}lido"):
-        raise ContentProblem(LIDO_INVALID, f"the root element of {path} is {root.tag!r}")
+        raise problems.LIDO_INVALID.found(f"the root element of {path} is {root.tag!r}")
     return root
 
 

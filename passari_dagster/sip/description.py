@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
+
+from passari_dagster.sip.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class SipDescription:
         lido: path of the LIDO 1.0 document among `files`; it is also embedded as descriptive metadata.
         files: every file of the package.
         events: what happened before.
-        allow_non_ascii: accept file names that are not ASCII.
+        rules: what the installation lets pass.
     """
 
     objid: str
@@ -67,4 +69,4 @@ class SipDescription:
     lido: PurePosixPath
     files: tuple[SourceFile, ...]
     events: tuple[PackageEvent, ...] = ()
-    allow_non_ascii: bool = False
+    rules: Rules = field(default_factory=Rules)

@@ -16,7 +16,7 @@ from lxml import etree
 from passari_dagster import __version__
 from passari_dagster.sip.description import SipDescription, SourceFile
 from passari_dagster.sip.elements import NAMESPACES, add, iso, qname
-from passari_dagster.sip.formats import Examined, FileFormat
+from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.mix import mix
 from passari_dagster.sip.premis import Event, premis_agent, premis_event, premis_object
 
@@ -123,9 +123,9 @@ class _Builder:
             path = file.source.path
             data = self._section(administrative, "techMD", "PREMIS:OBJECT", "2.3", f"object {path}", [path])
             premis_object(data, file.source.identifier, file.examined, file.format)
-            if file.format.image is not None:
-                data = self._section(administrative, "techMD", "NISOIMG", "2.0", f"mix {path}", [path])
-                mix(data, file.format.image, file.href)
+            for number, image in enumerate(file.format.images):
+                data = self._section(administrative, "techMD", "NISOIMG", "2.0", f"mix {number} {path}", [path])
+                mix(data, image, file.href)
         agent = self._uuid("agent")
         everywhere = [_ROOT, *self.by_path]
         data = self._section(administrative, "digiprovMD", "PREMIS:AGENT", "2.3", "agent md", everywhere)
@@ -155,7 +155,7 @@ class _Builder:
     def _own_events(self) -> list[tuple[Event, list[PurePosixPath]]]:
         """What the packaging did: one event of a kind for all the files that it was done to."""
         everything = list(self.by_path)
-        images = [path for path, file in self.by_path.items() if file.format.image is not None]
+        images = [path for path, file in self.by_path.items() if file.format.images]
         # Type, detail, note, the files done to; and whether the event stands at the root instead.
         done: list[tuple[str, str, str, list[PurePosixPath], bool]] = [
             (

@@ -1,6 +1,6 @@
 """MIX 2.0: technical metadata of one image.
 
-The facts are read in `jpeg` and `tiff`. [Specification: MIX is required for image/jpeg and image/tiff; byteOrder
+The facts are read in `formats/`. [Specification: MIX is required for image/jpeg and image/tiff; byteOrder
 for TIFF, before Compression; Colormap/colormapReference for a palette.]
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from lxml import etree
 
 from passari_dagster.sip.elements import add, qname
-from passari_dagster.sip.images import ImageFacts
+from passari_dagster.sip.formats.facts import ImageFacts
 
 
 def mix(parent: etree._Element, facts: ImageFacts, href: str) -> None:

@@ -8,14 +8,10 @@ from __future__ import annotations
 import unicodedata
 from pathlib import PurePosixPath
 
-from passari_dagster.errors import ContentProblem
+from passari_dagster.sip import problems
 
 MAX_NAME_BYTES = 255
 """Longest name that the usual file systems (and ours) can hold."""
-
-NOT_ALLOWED = "Filename not allowed for attachment"
-NON_ASCII = "Filename contains non-ASCII characters"
-RESERVED = "Filename 'Multimedia.xml' not allowed for attachment"
 
 _PACKAGE_FILES = frozenset({"mets.xml", "signature.sig", "varmiste.sig"})
 
@@ -34,13 +30,13 @@ def safe_name(filename: str, *, allow_non_ascii: bool = False) -> str:
     """
     if filename.lower() == "multimedia.xml":
         # Lower case too: on some file systems the two would be one file.
-        raise ContentProblem(RESERVED, f"{filename!r} would hide the metadata of the attachment; rename it")
+        raise problems.RESERVED_NAME.found(f"{filename!r} would hide the metadata of the attachment")
     name = unicodedata.normalize("NFC", filename)
     fault = _fault(name)
     if fault:
-        raise ContentProblem(NOT_ALLOWED, f"{filename!r} {fault}")
+        raise problems.NAME_NOT_ALLOWED.found(f"{filename!r} {fault}")
     if not allow_non_ascii and not name.isascii():
-        raise ContentProblem(NON_ASCII, repr(filename))
+        raise problems.NON_ASCII_NAME.found(repr(filename))
     return name
 
 
@@ -58,17 +54,17 @@ def check_path(path: PurePosixPath, *, allow_non_ascii: bool = False) -> None:
     """
     text = str(path)
     if path.is_absolute() or not path.parts:
-        raise ContentProblem(NOT_ALLOWED, f"{text!r} is not a path inside the package")
+        raise problems.NAME_NOT_ALLOWED.found(f"{text!r} is not a path inside the package")
     if text in _PACKAGE_FILES:
-        raise ContentProblem(NOT_ALLOWED, f"{text!r} is a name of the package itself")
+        raise problems.NAME_NOT_ALLOWED.found(f"{text!r} is a name of the package itself")
     if text.startswith("."):
-        raise ContentProblem(NOT_ALLOWED, f"{text!r} begins with a dot")
+        raise problems.NAME_NOT_ALLOWED.found(f"{text!r} begins with a dot")
     for part in path.parts:
         fault = _fault(part)
         if fault:
-            raise ContentProblem(NOT_ALLOWED, f"{text!r} {fault}")
+            raise problems.NAME_NOT_ALLOWED.found(f"{text!r} {fault}")
     if not allow_non_ascii and not text.isascii():
-        raise ContentProblem(NON_ASCII, repr(text))
+        raise problems.NON_ASCII_NAME.found(repr(text))
 
 
 def _fault(name: str) -> str | None:

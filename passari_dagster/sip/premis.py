@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from lxml import etree
 
 from passari_dagster.sip.elements import add, iso
-from passari_dagster.sip.formats import Examined, FileFormat
+from passari_dagster.sip.formats.facts import Examined, FileFormat
 
 IDENTIFIER_TYPE = "museumplus"
 """Type of the identifiers of files, as passari wrote them."""

@@ -22,8 +22,9 @@ from passari_dagster.museumplus.client import Missing, MuseumPlus, NotInMuseumPl
 from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
 from passari_dagster.sip.build import PackageEvent, SipDescription, SourceFile, build_sip
-from passari_dagster.sip.markup import strip_schema_location
+from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.names import safe_name
+from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.signature import load_signer
 from passari_dagster.workflow.manifest import Manifest
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
@@ -111,7 +112,7 @@ class MuseumToolkit:
                     for path, digest in sorted(manifest.digests.items())
                 ),
                 events=tuple(_events(sip, manifest)),
-                allow_non_ascii=dps.non_ascii_filenames,
+                rules=_rules(self._settings),
             )
             log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
             built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
@@ -193,6 +194,14 @@ class MuseumToolkit:
             log("MuseumPlus has no such object any more: nobody is told")
             return
         log("told MuseumPlus" if written else "MuseumPlus knew already")
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        non_ascii_filenames=settings.dps.non_ascii_filenames,
+        multi_page_tiff=settings.sip.multi_page_tiff,
+        jpeg_exif_23=settings.sip.jpeg_exif_23,
+    )
 
 
 class _Files:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +16,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from PIL import Image
 
+from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.build import SipDescription, SourceFile
+from passari_dagster.sip.formats.facts import FileFormat
+from passari_dagster.sip.formats.identify import examine
+from passari_dagster.sip.rules import Rules
+
+
+def look(data: bytes, suffix: str = "", rules: Rules | None = None) -> FileFormat | ContentProblem:
+    """What the packager says of a file with this content."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, f"kuva{suffix}")
+        path.write_bytes(data)
+        return examine(path, rules or Rules()).format
+
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 CONTRACT = "urn:uuid:11111111-2222-3333-4444-555555555555"

@@ -18,6 +18,7 @@ from lxml import etree
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip import archive, build, mets
 from passari_dagster.sip.build import PackageEvent, Signer, SourceFile, build_sip, load_signer
+from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip.content import (
     ACCEPTED_IMAGES,
     LIDO,
@@ -90,7 +91,9 @@ def test_an_update_with_its_history_and_odd_names_passes_the_judge(
             "decompression", NOW, "Archive extraction", "\0 & <", PurePosixPath("attachments/3/kuvat & muut.zip")
         ),
     )
-    described = describe(fill(sip, files), modified=NOW + timedelta(days=90), events=history, allow_non_ascii=True)
+    described = describe(
+        fill(sip, files), modified=NOW + timedelta(days=90), events=history, rules=Rules(non_ascii_filenames=True)
+    )
     tar = tmp_path / "update.tar"
     build_sip(sip, tar, described, signer)
     assert judge(tar) == []

@@ -6,7 +6,7 @@ import pytest
 from lxml import etree
 
 from passari_dagster.safe_xml import UnsafeXmlError
-from passari_dagster.sip.markup import strip_schema_location
+from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster_tests.sip.content import LIDO, MODULE_XML
 
 XSI = "xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance'"

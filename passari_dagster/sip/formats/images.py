@@ -1,34 +1,16 @@
-"""What is known of an image, and the proof that its pixels can be decoded.
-
-The structure of each file format is read in `jpeg` and `tiff`; how the facts are written as MIX in `mix`.
-"""
+"""The proof that the pixels of an image can be decoded. The structure of each format is read in a module of its own."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import ImageFile
 
-from passari_dagster.errors import ContentProblem
+from passari_dagster.sip import problems
 
 MAX_PIXELS = 250_000_000
 """Most pixels of an image that is decoded, for Pillow 1 GB of memory. An uncompressed TIFF has no such limit."""
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """Technical metadata of one image, in the words of MIX 2.0."""
-
-    width: int
-    height: int
-    color_space: str
-    bits_per_sample: tuple[int, ...]
-    compression: str
-    sample_unit: str = "integer"
-    byte_order: str | None = None
-    extra_samples: tuple[str, ...] = ()
 
 
 class BadImageError(Exception):
@@ -42,8 +24,7 @@ def require_decodable_size(width: int, height: int) -> None:
         ContentProblem: more than `MAX_PIXELS`.
     """
     if width * height > MAX_PIXELS:
-        raise ContentProblem(
-            "Image too large to be checked",
+        raise problems.IMAGE_TOO_LARGE.found(
             f"{width} × {height} pixels, the limit is {MAX_PIXELS}; an uncompressed TIFF of any size is accepted",
         )
 

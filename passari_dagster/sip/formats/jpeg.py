@@ -1,7 +1,7 @@
 """JPEG from its markers: version (Exif or JFIF), size, colours, and whether it is whole.
 
 Sources: ITU-T T.81 (markers), JFIF 1.02, Exif 2.32 (CIPA DC-008), MPO (CIPA DC-007). Which versions are accepted
-is a table in `formats`.
+is in `accepted.csv`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from typing import BinaryIO
 
 from PIL import JpegImagePlugin
 
-from passari_dagster.errors import ContentProblem
-from passari_dagster.sip.images import BadImageError, ImageFacts, decode, require_decodable_size
+from passari_dagster.sip import problems
+from passari_dagster.sip.formats import accepted
+from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
+from passari_dagster.sip.formats.images import BadImageError, decode, require_decodable_size
+from passari_dagster.sip.formats.opened import Opened
 
-MPO = "MPO JPEG files not supported"
+MIMETYPE = "image/jpeg"
 
 _CHUNK = 64 * 1024
 _MAX_SEGMENTS = 20_000  # a bound on the work; ICC and XMP of the largest camera files need a few hundred
@@ -39,6 +42,17 @@ class _Found:
     scans: int = 0
 
 
+def read(file: Opened) -> FileFormat:
+    """The format of a JPEG file. See `Reader`."""
+    try:
+        version, image = read_jpeg(file.stream)
+    except BadImageError as error:
+        raise problems.JPEG_DAMAGED.found(str(error)) from error
+    if (MIMETYPE, version) not in accepted.table():
+        raise problems.JPEG_VERSION.found(f"version {version}" if version else "neither Exif nor JFIF")
+    return FileFormat(MIMETYPE, version, images=(image,))
+
+
 def read_jpeg(stream: BinaryIO) -> tuple[str | None, ImageFacts]:
     """Version and technical metadata of a JPEG file, which is decoded as well.
 
@@ -56,7 +70,7 @@ def read_jpeg(stream: BinaryIO) -> tuple[str | None, ImageFacts]:
     if not (width and height and components):
         raise BadImageError("the image has no pixels")
     if found.mpo:
-        raise ContentProblem(MPO, "the file has several images; save the first one alone")
+        raise problems.MPO.found("the file has several images; save the first one alone")
     require_decodable_size(width, height)
     decode(stream, JpegImagePlugin.JpegImageFile, (width, height), reduced=True)
     facts = ImageFacts(

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 
 from lxml import etree
 
 from passari_dagster import safe_xml
-from passari_dagster.errors import ContentProblem
-
-TEXT_ENCODING = "Text encoding not supported"
-TEXT_CONTROL = "Text file has control characters"
-XML_DAMAGED = "XML file is not well-formed"
-XML_ENCODING = "XML encoding not supported"
-XML_VERSION = "XML version not supported"
-XML_DOCTYPE = "XML file has a document type declaration"
-XML_SCHEMA = "XML file names a schema that the DPS does not know"
+from passari_dagster.sip import problems
+from passari_dagster.sip.formats.facts import FileFormat
+from passari_dagster.sip.formats.opened import Opened
 
 KNOWN_SCHEMAS = frozenset(
     {
@@ -61,6 +56,22 @@ _OTHER_FORMATS = {
 """Namespaces of a root element that make a file another format than `text/xml`."""
 
 
+def read_xml(file: Opened) -> FileFormat:
+    """The format of an XML file. See `Reader`."""
+    return FileFormat("text/xml", "1.0", _scanned(XmlScanner(file.head), file.chunks))
+
+
+def read_text(file: Opened) -> FileFormat:
+    """The format of a plain text. See `Reader`."""
+    return FileFormat("text/plain", charset=_scanned(TextScanner(), file.chunks))
+
+
+def _scanned(scanner: TextScanner | XmlScanner, chunks: Iterable[bytes]) -> str:
+    for chunk in chunks:
+        scanner.feed(chunk)
+    return scanner.charset()
+
+
 class TextScanner:
     """Decides the charset of a plain text: UTF-8, else ISO-8859-15. Feed it all chunks, then ask `charset`."""
 
@@ -88,10 +99,10 @@ class TextScanner:
             self._decode(b"", final=True)
         if self._is_utf8:
             if self._control is not None:
-                raise ContentProblem(TEXT_CONTROL, f"character {self._control:02X}")
+                raise problems.TEXT_CONTROL.found(f"character {self._control:02X}")
             return "UTF-8"
         if self._latin_control is not None:
-            raise ContentProblem(TEXT_ENCODING, "neither UTF-8 nor ISO-8859-15; save as UTF-8")
+            raise problems.TEXT_ENCODING.found("neither UTF-8 nor ISO-8859-15; save as UTF-8")
         return "ISO-8859-15"
 
     def _decode(self, chunk: bytes, *, final: bool) -> None:
@@ -142,12 +153,12 @@ class XmlScanner:
             self._parser.feed(chunk)
             elements = self._read_events()
         except etree.XMLSyntaxError as error:
-            raise ContentProblem(XML_DAMAGED, str(error)) from error
+            raise problems.XML_DAMAGED.found(str(error)) from error
         if self._depth == 0 and not elements:
             self._outside += len(chunk)
         if self._outside > _MAX_OUTSIDE:
             # What is outside the root element cannot be dropped while it is parsed.
-            raise ContentProblem(XML_DAMAGED, f"more than {_MAX_OUTSIDE} bytes outside the root element")
+            raise problems.XML_DAMAGED.found(f"more than {_MAX_OUTSIDE} bytes outside the root element")
 
     def charset(self) -> str:
         """The charset, now that the file has ended.
@@ -160,7 +171,7 @@ class XmlScanner:
             self._parser.close()
             self._read_events()
         except etree.XMLSyntaxError as error:
-            raise ContentProblem(XML_DAMAGED, str(error)) from error
+            raise problems.XML_DAMAGED.found(str(error)) from error
         return self._charset
 
     def _read_events(self) -> bool:
@@ -189,12 +200,11 @@ class XmlScanner:
         if not self._root_seen:
             self._root_seen = True
             if element.getroottree().docinfo.doctype:
-                raise ContentProblem(XML_DOCTYPE, "remove it, the document can do without")
+                raise problems.XML_DOCTYPE.found("the document can do without")
             _require_plain_xml(str(element.tag))
         for schema in _schemas(element):
             if schema not in KNOWN_SCHEMAS:
-                raise ContentProblem(
-                    XML_SCHEMA,
+                raise problems.XML_SCHEMA.found(
                     f"{schema!r} in xsi:schemaLocation: the DPS validates an XML file against the schemas it names"
                     " and fails when it does not have one; remove the attribute",
                 )
@@ -202,14 +212,14 @@ class XmlScanner:
         if identifier is not None:
             # The parser forgets those of the elements that were dropped.
             if identifier in self._ids:
-                raise ContentProblem(XML_DAMAGED, f"xml:id {identifier!r} is used twice")
+                raise problems.XML_DAMAGED.found(f"xml:id {identifier!r} is used twice")
             self._ids.add(identifier)
 
     def _decode(self, chunk: bytes, *, final: bool) -> None:
         try:
             self._decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
-            raise ContentProblem(XML_DAMAGED, f"not {self._charset}: {error.reason}") from error
+            raise problems.XML_DAMAGED.found(f"not {self._charset}: {error.reason}") from error
 
 
 def strip_schema_location(document: bytes) -> bytes:
@@ -262,10 +272,10 @@ def _declared(head: bytes) -> tuple[str, str]:
     match = _DECLARATION.match(_head_text(head))
     version, encoding = match.groups() if match else ("1.0", None)
     if version != "1.0":
-        raise ContentProblem(XML_VERSION, f"version {version!r}")
+        raise problems.XML_VERSION.found(f"version {version!r}")
     name = (encoding or ("utf-16" if utf16 else "utf-8")).lower()
     if name not in _CHARSETS or utf16 != (name == "utf-16"):
-        raise ContentProblem(XML_ENCODING, f"{encoding!r}; save as UTF-8")
+        raise problems.XML_ENCODING.found(f"{encoding!r}; save as UTF-8")
     return _CHARSETS[name]
 
 
@@ -275,7 +285,7 @@ def _require_plain_xml(tag: str) -> None:
     if not namespace and name.lower() == "html":
         other = "html"
     if other is not None:
-        raise ContentProblem(f"Unsupported file format: {other}", f"root element {name!r}")
+        raise problems.UNSUPPORTED.found(f"root element {name!r}", format=other)
 
 
 def _schemas(element: etree._Element) -> list[str]:

@@ -15,11 +15,10 @@ from typing import BinaryIO
 
 from PIL import TiffImagePlugin
 
-from passari_dagster.errors import ContentProblem
-from passari_dagster.sip.images import BadImageError, ImageFacts, decode, require_decodable_size
-
-MULTI_PAGE = "Multi-page TIFF not allowed"
-UNSUPPORTED_TIFF = "TIFF variant not supported"
+from passari_dagster.sip import problems
+from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
+from passari_dagster.sip.formats.images import BadImageError, decode, require_decodable_size
+from passari_dagster.sip.formats.opened import Opened
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
@@ -80,7 +79,7 @@ class _Directory:
         self._order = "<" if header[:2] == b"II" else ">"
         magic, offset = struct.unpack(f"{self._order}HI", header[2:])
         if magic == 43:
-            raise ContentProblem(UNSUPPORTED_TIFF, "BigTIFF; save as classic TIFF 6.0")
+            raise problems.TIFF_VARIANT.found("BigTIFF; save as classic TIFF 6.0")
         if offset % 2 or offset < 8:
             raise BadImageError("the directory is at an odd place")
         (count,) = struct.unpack(f"{self._order}H", self._read(offset, 2))
@@ -147,6 +146,14 @@ class _Directory:
         return data
 
 
+def read(file: Opened) -> FileFormat:
+    """The format of a TIFF file. See `Reader`."""
+    try:
+        return FileFormat("image/tiff", "6.0", images=(read_tiff(file.stream),))
+    except BadImageError as error:
+        raise problems.TIFF_DAMAGED.found(str(error)) from error
+
+
 def read_tiff(stream: BinaryIO) -> ImageFacts:
     """Technical metadata of a TIFF 6.0 file with one page, which is decoded as well.
 
@@ -178,19 +185,19 @@ def read_tiff(stream: BinaryIO) -> ImageFacts:
 
 def _require_supported(directory: _Directory) -> None:
     if _DNG_VERSION in directory.entries:
-        raise ContentProblem("Unsupported file format: dng", "a camera's raw image (DNG)")
+        raise problems.UNSUPPORTED.found("a camera's raw image (DNG)", format="dng")
     if _GEO_KEYS in directory.entries:
-        raise ContentProblem(UNSUPPORTED_TIFF, "GeoTIFF; the DPS does not take it yet")
+        raise problems.TIFF_VARIANT.found("GeoTIFF; the DPS does not take it yet")
     if directory.next:
-        raise ContentProblem(MULTI_PAGE, "save each page as a file of its own")
+        raise problems.MULTI_PAGE_TIFF.found("save each page as a file of its own")
 
 
 def _facts(directory: _Directory, width: int, height: int, compression: int) -> ImageFacts:
     photometric = directory.integer(_PHOTOMETRIC)
     if photometric not in _COLOR_SPACES:
-        raise ContentProblem(UNSUPPORTED_TIFF, f"PhotometricInterpretation {photometric}")
+        raise problems.TIFF_VARIANT.found(f"PhotometricInterpretation {photometric}")
     if compression not in _COMPRESSIONS:
-        raise ContentProblem(UNSUPPORTED_TIFF, f"Compression {compression}")
+        raise problems.TIFF_VARIANT.found(f"Compression {compression}")
     color_space, needed = _COLOR_SPACES[photometric]
     samples = directory.integer(_SAMPLES, 1)
     if samples < needed:
@@ -200,7 +207,7 @@ def _facts(directory: _Directory, width: int, height: int, compression: int) -> 
             raise BadImageError("the palette is missing")
         if samples > 1:
             # MIX as the DPS wants it has no way to say this.
-            raise ContentProblem(UNSUPPORTED_TIFF, "a palette with extra samples")
+            raise problems.TIFF_VARIANT.found("a palette with extra samples")
     bits = directory.integers(_BITS, (1,))
     if len(bits) == 1:
         bits *= samples

@@ -1,0 +1,150 @@
+"""`examine`: one file of a package, for its digest and its format. Which module reads it is decided by its first bytes.
+
+A suffix alone never makes a format: it tells apart what the bytes leave open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from passari_dagster.errors import ContentProblem
+from passari_dagster.sip import problems
+from passari_dagster.sip.files import open_regular
+from passari_dagster.sip.formats import accepted, jpeg, markup, tiff
+from passari_dagster.sip.formats.facts import Examined, FileFormat
+from passari_dagster.sip.formats.opened import Opened, Reader
+from passari_dagster.sip.rules import Rules
+
+_READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
+    (re.compile(pattern, re.S), reader)
+    for pattern, reader in (
+        (rb"\xff\xd8\xff", jpeg.read),
+        (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.read),
+    )
+)
+"""Who reads a file that begins so."""
+
+_REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.S), name)
+    for pattern, name in (
+        (rb"\x89PNG\r\n\x1a\n", "png"),
+        (rb"GIF8[79]a", "gif"),
+        (rb"%PDF-", "pdf"),
+        (rb"8BPS", "psd"),
+        (rb"%!PS", "ps"),
+        (rb"\xc5\xd0\xd3\xc6", "eps"),
+        (rb"\{\\rtf", "rtf"),
+        (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument", "odf"),
+        (rb"PK(\x03\x04|\x05\x06)", "zip"),
+        (rb"RIFF.{4}WEBP", "webp"),
+        (rb"RIFF.{4}WAVE", "wav"),
+        (rb"RIFF.{4}AVI ", "avi"),
+        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+        (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
+        (rb".{4}ftyp", "mp4"),
+        (rb"fLaC", "flac"),
+        (rb"ID3", "mp3"),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
+        (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
+        (rb"(?i)\s*<(!doctype\s+)?html[\s>]", "html"),
+    )
+)
+"""What is recognised in order to be refused by its name."""
+
+_HEAD_BYTES = 4096
+_CHUNK = 1024 * 1024
+_SUFFIX = re.compile(r"[a-z0-9]{1,16}")
+# A file without its original name is `Multimedia_<id>.attachment`.
+_TEXT_SUFFIXES = frozenset({".txt", ".attachment", ""})
+_DAMAGED = {
+    ".jpg": problems.JPEG_DAMAGED,
+    ".jpeg": problems.JPEG_DAMAGED,
+    ".tif": problems.TIFF_DAMAGED,
+    ".tiff": problems.TIFF_DAMAGED,
+}
+"""What a file is that bears the suffix and has not the beginning of its format."""
+
+
+def examine(path: Path, rules: Rules) -> Examined:
+    """Read a file for its digest and its format; text is judged on the way, images are decoded besides.
+
+    A content problem is a result here, not an exception: the caller collects those of all files.
+
+    Arguments:
+        path: a regular file. The memory used does not depend on its size, but for the pixels of an image.
+        rules: what the installation lets pass.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as stream:
+        digest = hashlib.sha256()
+        chunks = _chunks(stream, digest.update)
+        head = stream.read(_HEAD_BYTES)
+        try:
+            found: FileFormat | ContentProblem = identify(
+                Opened(stream, path, head, path.suffix.lower(), chunks, rules)
+            )
+        except ContentProblem as problem:
+            found = problem
+        for _ in chunks:  # whatever identification left over
+            pass
+        status = os.fstat(stream.fileno())
+        return Examined(stream.tell(), digest.hexdigest(), status.st_mtime, found)
+
+
+def identify(file: Opened) -> FileFormat:
+    """The format of a file, which the DPS accepts and we package.
+
+    Raises:
+        ContentProblem: another one, or damaged.
+        OSError: a fault of the file system.
+    """
+    found = _read(file)
+    known = accepted.table().get((found.mimetype, found.version))
+    if known is None:
+        raise problems.VERSION.found(f"version {found.version}", format=accepted.name_of(found.mimetype))
+    if not known.packaged:
+        raise problems.NOT_PACKAGED.found(format=known.name)
+    return found
+
+
+def _read(file: Opened) -> FileFormat:
+    if not file.head:
+        raise problems.EMPTY.found()
+    for signature, read in _READERS:
+        if signature.match(file.head):
+            return read(file)
+    for signature, name in _REFUSED:
+        if signature.match(file.head):
+            raise problems.UNSUPPORTED.found(format=name)
+    if markup.looks_like_xml(file.head, file.suffix):
+        return markup.read_xml(file)
+    if file.suffix in _DAMAGED:
+        raise _DAMAGED[file.suffix].found("the file does not begin as such an image does")
+    if file.suffix not in _TEXT_SUFFIXES:
+        raise _unsupported(file.suffix)
+    try:
+        return markup.read_text(file)
+    except ContentProblem:
+        if file.suffix == ".txt":
+            raise
+        raise _unsupported(file.suffix) from None
+
+
+def _unsupported(suffix: str) -> ContentProblem:
+    name = suffix.removeprefix(".")
+    # The reason is a key by which objects are unfrozen: no wild text in it.
+    return problems.UNSUPPORTED.found(format=name if _SUFFIX.fullmatch(name) else "unknown")
+
+
+def _chunks(stream: BinaryIO, observe: Callable[[bytes], object]) -> Iterator[bytes]:
+    stream.seek(0)
+    while chunk := stream.read(_CHUNK):
+        observe(chunk)
+        yield chunk

@@ -1,0 +1,154 @@
+"""Every kind of content problem that the packager finds: one catalogue, which the documentation is made from.
+
+The reason is the key by which objects are frozen and unfrozen, so that a text here, once released, stays as it is;
+those of passari are kept to the letter. What exactly was found, and where, is told by who raises it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from passari_dagster.errors import ContentProblem
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of content problem.
+
+    Arguments:
+        code: short, for settings and reports: `jpeg-damaged`.
+        reason: stable text; may have places for words from a closed list: `Unsupported file format: {format}`.
+        advice: what an archivist can do about it.
+        example: what such a file is like, in a few words.
+    """
+
+    code: str
+    reason: str
+    advice: str
+    example: str
+
+    def found(self, detail: str = "", **words: str) -> ContentProblem:
+        """The problem, to be raised.
+
+        Arguments:
+            detail: what exactly was found.
+            words: for the places in the reason.
+        """
+        return ContentProblem(self.reason.format(**words), detail, code=self.code, advice=self.advice)
+
+
+# Names of files
+
+RESERVED_NAME = Kind(
+    "reserved-name",
+    "Filename 'Multimedia.xml' not allowed for attachment",
+    "Rename the attachment in MuseumPlus: the package keeps its metadata under that name.",
+    "an attachment called multimedia.xml",
+)
+NON_ASCII_NAME = Kind(
+    "non-ascii-name",
+    "Filename contains non-ASCII characters",
+    "Rename the attachment in MuseumPlus, or set `dps.non_ascii_filenames` when the DPS takes such names.",
+    "an attachment called Äyräpää.jpg",
+)
+NAME_NOT_ALLOWED = Kind(
+    "name-not-allowed",
+    "Filename not allowed for attachment",
+    "Rename the file.",
+    "a name with a slash, a new line, or of more than 255 bytes",
+)
+SAME_NAMES = Kind(
+    "same-names",
+    "Filenames differ only in white space",
+    "Rename one of the files.",
+    "`a b.jpg` and `a  b.jpg` in one attachment",
+)
+SYMBOLIC_LINK = Kind(
+    "symbolic-link",
+    "Symbolic links are not allowed",
+    "Replace the link by the file.",
+    "a link in an archive",
+)
+
+# All formats
+
+EMPTY = Kind("empty", "File is empty", "Upload the file to MuseumPlus again.", "a file of 0 bytes")
+UNSUPPORTED = Kind(
+    "unsupported-format",
+    "Unsupported file format: {format}",
+    "Convert the file to a format that the DPS accepts.",
+    "a Photoshop file",
+)
+NOT_PACKAGED = Kind(
+    "not-packaged",
+    "File format not yet packaged: {format}",
+    "The DPS accepts it, this version of passari_dagster does not package it: convert the file, or wait.",
+    "a DPX film scan",
+)
+VERSION = Kind(
+    "version-not-supported",
+    "Version of file format not supported: {format}",
+    "Save the file in a version that the DPS accepts.",
+    "a PDF 2.0",
+)
+
+# Images
+
+JPEG_VERSION = Kind(
+    "jpeg-version",
+    "JPEG version not supported",
+    "Save the image again with JFIF or Exif metadata.",
+    "a JPEG of an old Photoshop, without JFIF and Exif",
+)
+JPEG_DAMAGED = Kind("jpeg-damaged", "JPEG file is damaged", "Export the image again.", "a JPEG that was cut off")
+MPO = Kind(
+    "mpo",
+    "MPO JPEG files not supported",
+    "Save the first image of the file alone.",
+    "a picture of a stereo camera, or of a telephone with a second image for its depth",
+)
+TIFF_DAMAGED = Kind("tiff-damaged", "TIFF file is not valid", "Save the image again.", "a TIFF that was cut off")
+TIFF_VARIANT = Kind(
+    "tiff-variant", "TIFF variant not supported", "Save as classic TIFF 6.0.", "a BigTIFF, or a GeoTIFF"
+)
+MULTI_PAGE_TIFF = Kind(
+    "multi-page-tiff",
+    "Multi-page TIFF not allowed",
+    "Save each page as a file of its own, or set `sip.multi_page_tiff`.",
+    "a letter scanned into one TIFF of three pages",
+)
+IMAGE_TOO_LARGE = Kind(
+    "image-too-large",
+    "Image too large to be checked",
+    "Save the image without compression as TIFF, or in parts.",
+    "a JPEG of 20,000 × 20,000 pixels",
+)
+
+# Text and XML
+
+TEXT_ENCODING = Kind(
+    "text-encoding", "Text encoding not supported", "Save the text as UTF-8.", "a text in a code page of Windows"
+)
+TEXT_CONTROL = Kind(
+    "text-control",
+    "Text file has control characters",
+    "Remove them, or find out what the file is.",
+    "a form feed of old",
+)
+XML_DAMAGED = Kind(
+    "xml-damaged", "XML file is not well-formed", "Correct the document.", "an element that is not closed"
+)
+XML_ENCODING = Kind("xml-encoding", "XML encoding not supported", "Save as UTF-8.", 'encoding="windows-1252"')
+XML_VERSION = Kind("xml-version", "XML version not supported", "Save as XML 1.0.", 'version="1.1"')
+XML_DOCTYPE = Kind(
+    "xml-doctype", "XML file has a document type declaration", "Remove it.", "<!DOCTYPE …> before the root element"
+)
+XML_SCHEMA = Kind(
+    "xml-schema",
+    "XML file names a schema that the DPS does not know",
+    "Remove xsi:schemaLocation.",
+    "a schema of the museum's own",
+)
+LIDO_INVALID = Kind(
+    "lido", "LIDO document not valid", "Correct the export template in MuseumPlus.", "an export that is no LIDO"
+)

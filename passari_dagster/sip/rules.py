@@ -1,0 +1,22 @@
+"""What an installation lets pass: the choices that the DPS's specification leaves open, or that a museum makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Each is documented with the setting of the same name, in `settings`.
+
+    Arguments:
+        non_ascii_filenames: accept file names that are not ASCII.
+        multi_page_tiff: accept TIFF files of several pages.
+        jpeg_exif_23: how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it
+            has besides, or not at all.
+    """
+
+    non_ascii_filenames: bool = False
+    multi_page_tiff: bool = False
+    jpeg_exif_23: Literal["exif", "jfif", "freeze"] = "exif"
