@@ -1,0 +1,54 @@
+"""Every format, under every kind of name: the independent judge accepts the SIP. Every fault has its reason."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from passari_dagster.sip.build import Signer, build_sip
+from passari_dagster.sip.formats.facts import FileFormat
+from passari_dagster.sip.rules import Rules
+from passari_dagster_tests.sip import samples
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, look
+from passari_dagster_tests.sip.samples.sample import Broken, Sample
+
+NAMES = ("{}", "Äyräpää {}", "50%+1 & {}", "kesa\u0308 {}", "a/b/c/d/e/f/g/{}")
+"""As they are, not ASCII, with signs that mean something in a URL, decomposed (NFD), deep."""
+
+
+def of_all(kind: str) -> Iterator[Any]:
+    """The samples of all families."""
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(samples.__path__)):
+        yield from getattr(importlib.import_module(f"{samples.__name__}.{module}"), kind, [])
+
+
+SAMPLES: list[Sample] = list(of_all("SAMPLES"))
+BROKEN: list[Broken] = list(of_all("BROKEN"))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample.filename}: {sample.format}")
+def test_the_judge_accepts_a_sip_with_it_under_every_kind_of_name(
+    sample: Sample, sip: Path, tmp_path: Path, signer: Signer, judge: Callable[[Path], list[str]]
+) -> None:
+    data = sample.make()
+    files = {"reports/Object.xml": MODULE_XML, "reports/lido.xml": LIDO}
+    files |= {f"attachments/{number}/{name.format(sample.filename)}": data for number, name in enumerate(NAMES)}
+    rules = Rules(non_ascii_filenames=True, multi_page_tiff=True)
+    tar, lines = tmp_path / "20260301_Object_1.tar", list[str]()
+    build_sip(sip, tar, describe(fill(sip, files), rules=rules), signer, log=lines.append)
+    assert judge(tar) == []
+    told = next(line for line in lines if PurePosixPath(line.partition(": ")[0]).name == sample.filename)
+    assert told == f"attachments/0/{sample.filename}: {sample.format}, {len(data)} bytes"
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: f"{broken.filename}: {broken.fault}")
+def test_a_broken_file_has_its_reason(broken: Broken) -> None:
+    suffix = PurePosixPath(broken.filename).suffix
+    found = look(broken.make(), suffix)
+    assert not isinstance(found, FileFormat), f"it is taken for {found.name}"
+    assert found.reason == broken.reason
