@@ -37,6 +37,11 @@ class Kind:
         return ContentProblem(self.reason.format(**words), detail, code=self.code, advice=self.advice)
 
 
+def kinds() -> tuple[Kind, ...]:
+    """All kinds below, in their order."""
+    return tuple(value for value in globals().values() if isinstance(value, Kind))
+
+
 # Names of files
 
 RESERVED_NAME = Kind(
@@ -101,13 +106,24 @@ JPEG_VERSION = Kind(
     "a JPEG of an old Photoshop, without JFIF and Exif",
 )
 JPEG_DAMAGED = Kind("jpeg-damaged", "JPEG file is damaged", "Export the image again.", "a JPEG that was cut off")
+JPEG_UNDETECTED = Kind(
+    "jpeg-undetected",
+    "JPEG MIME type detection failed",
+    "Export the image again; if it is another format, give it the suffix of that.",
+    "something else that is called kuva.jpg",
+)
 MPO = Kind(
     "mpo",
     "MPO JPEG files not supported",
     "Save the first image of the file alone.",
     "a picture of a stereo camera, or of a telephone with a second image for its depth",
 )
-TIFF_DAMAGED = Kind("tiff-damaged", "TIFF file is not valid", "Save the image again.", "a TIFF that was cut off")
+TIFF_DAMAGED = Kind(
+    "tiff-damaged",
+    "TIFF file failed JHOVE validation",
+    "Save the image again with another program.",
+    "a TIFF that was cut off, or whose tags are not in order",
+)
 TIFF_VARIANT = Kind(
     "tiff-variant", "TIFF variant not supported", "Save as classic TIFF 6.0.", "a BigTIFF, or a GeoTIFF"
 )
@@ -122,6 +138,15 @@ IMAGE_TOO_LARGE = Kind(
     "Image too large to be checked",
     "Save the image without compression as TIFF, or in parts.",
     "a JPEG of 20,000 × 20,000 pixels",
+)
+
+# Outside tools
+
+TOOL = Kind(
+    "tool",
+    "File failed validation by {tool}",
+    "Read the tool's words in the package's log, and save the file again.",
+    "a PDF/A that veraPDF finds not to be one",
 )
 
 # Text and XML

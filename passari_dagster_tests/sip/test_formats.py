@@ -44,7 +44,7 @@ def test_a_suffix_makes_no_format() -> None:
     assert kind(jpeg(), ".tif") == "image/jpeg 1.01"
     assert kind(tiff(), ".attachment") == "image/tiff 6.0"
     assert reason(content.image_file("PNG"), ".jpg") == "Unsupported file format: png"
-    assert reason(b"\x01\x02rubbish", ".JPG") == "JPEG file is damaged"
+    assert reason(b"\x01\x02rubbish", ".JPG") == "JPEG MIME type detection failed"
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_a_suffix_makes_no_format() -> None:
         (content.big_tiff(), "TIFF variant not supported"),
         (content.tiff_with_tag(50706, "B", (1, 4, 0, 0), 4), "Unsupported file format: dng"),
         (content.tiff_with_tag(34735, "H", (1, 1, 0, 0), 4), "TIFF variant not supported"),
-        (content.tiff_with_tag(306, "s", "yesterday afternoon", 20), "TIFF file is not valid"),
-        (tiff()[:-10], "TIFF file is not valid"),
-        (tiff("RGB", "tiff_lzw")[:-10], "TIFF file is not valid"),
-        (tiff()[:8], "TIFF file is not valid"),
+        (content.tiff_with_tag(306, "s", "yesterday afternoon", 20), "TIFF file failed JHOVE validation"),
+        (tiff()[:-10], "TIFF file failed JHOVE validation"),
+        (tiff("RGB", "tiff_lzw")[:-10], "TIFF file failed JHOVE validation"),
+        (tiff()[:8], "TIFF file failed JHOVE validation"),
         (content.bomb_tiff(), "Image too large to be checked"),
     ],
 )
@@ -86,7 +86,7 @@ def test_an_odd_place_in_a_tiff_fails_in_the_dps() -> None:
     moved = data + b"\0" * (1 - len(data) % 2) + data[offset : offset + 2 + 12 * 30]
     odd = len(data) + (1 - len(data) % 2)
     assert odd % 2
-    assert reason(moved[:4] + odd.to_bytes(4, "little") + moved[8:]) == "TIFF file is not valid"
+    assert reason(moved[:4] + odd.to_bytes(4, "little") + moved[8:]) == "TIFF file failed JHOVE validation"
 
 
 @pytest.mark.parametrize(

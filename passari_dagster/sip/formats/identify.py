@@ -62,8 +62,8 @@ _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 # A file without its original name is `Multimedia_<id>.attachment`.
 _TEXT_SUFFIXES = frozenset({".txt", ".attachment", ""})
 _DAMAGED = {
-    ".jpg": problems.JPEG_DAMAGED,
-    ".jpeg": problems.JPEG_DAMAGED,
+    ".jpg": problems.JPEG_UNDETECTED,
+    ".jpeg": problems.JPEG_UNDETECTED,
     ".tif": problems.TIFF_DAMAGED,
     ".tiff": problems.TIFF_DAMAGED,
 }

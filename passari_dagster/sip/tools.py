@@ -1,0 +1,171 @@
+"""Outside tools that look at files as the DPS does, where an administrator has installed them: JHOVE, veraPDF, and
+`scraper` of file-scraper. None is needed.
+
+A tool is a command with a time limit. Its words go to the package's log; its verdict is read from its report. A tool
+that has none to give is a fault of the installation, never of the object.
+
+[Sources: JHOVE's XML handler; veraPDF's machine-readable report; file-scraper 3.0, `scraper scrape-file`. Which JHOVE
+module is for which format, and that its word on PDF 1.7 does not count, is what file-scraper does.]
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lxml import etree
+
+from passari_dagster import safe_xml
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.sip import problems
+from passari_dagster.sip.formats.facts import FileFormat
+
+LOGGED_BYTES = 16 * 1024
+"""Of what a tool says about one file, so much is kept in the log."""
+_READ_BYTES = 4 * 1024 * 1024
+_KILL_AFTER = 5
+_TIMED_OUT = (124, 137)
+_MESSAGES = 3
+
+_JHOVE_MODULES: Mapping[str, str] = {
+    "image/tiff": "TIFF-hul",
+    "image/x-adobe-dng": "TIFF-hul",
+    "image/jpeg": "JPEG-hul",
+    "image/gif": "GIF-hul",
+    "application/pdf": "PDF-hul",
+    "application/epub+zip": "EPUB-ptc",
+    "audio/x-wav": "WAVE-hul",
+    "audio/x-aiff": "AIFF-hul",
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is installed.
+
+    Arguments:
+        jhove, verapdf, scraper: the executables; None: not installed.
+        timeout: seconds that a tool may take for one file.
+    """
+
+    jhove: Path | None = None
+    verapdf: Path | None = None
+    scraper: Path | None = None
+    timeout: float = 300.0
+
+    def check(self, file: Path, found: FileFormat, log: Callable[[str], None]) -> Iterator[ContentProblem]:
+        """What the tools find wrong with a file.
+
+        Arguments:
+            file: an absolute path.
+            found: what the file was identified as.
+            log: gets the tools' words.
+
+        Raises:
+            PermanentFailure: a tool is not there, or has no verdict to give.
+            TransientFailure: a tool did not end in time.
+        """
+        utf8 = "UTF8-hul" if found.charset == "UTF-8" else None
+        module = _JHOVE_MODULES.get(found.mimetype, utf8)
+        if self.jhove and module:
+            report = self._ask("JHOVE", self.jhove, ["-h", "XML", "-m", module, str(file)], log)
+            fault = _read("JHOVE", report, _jhove)
+            if fault is not None:
+                yield problems.TIFF_DAMAGED.found(fault) if module == "TIFF-hul" else _rejected("JHOVE", fault)
+        if self.verapdf and found.mimetype == "application/pdf" and (found.version or "").startswith("A-"):
+            report = self._ask("veraPDF", self.verapdf, ["--nonpdfext", str(file)], log)
+            fault = _read("veraPDF", report, _verapdf)
+            if fault is not None:
+                yield _rejected("veraPDF", fault)
+        if self.scraper:
+            told = [f"--mimetype={found.mimetype}"]
+            if found.version is not None:
+                told.append(f"--version={found.version}")
+            if found.charset is not None:
+                told.append(f"--charset={found.charset}")
+            report = self._ask("file-scraper", self.scraper, ["scrape-file", *told, str(file)], log)
+            fault = _read("file-scraper", report, _scraper)
+            if fault is not None:
+                yield _rejected("file-scraper", fault)
+
+    def _ask(self, name: str, executable: Path, arguments: list[str], log: Callable[[str], None]) -> bytes:
+        """The tool's report, from its standard output."""
+        # `timeout` ends the tool also when we are killed, and whatever the tool has started as well.
+        limit = ["timeout", f"--kill-after={_KILL_AFTER}", str(self.timeout)]
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            code = subprocess.run(  # noqa: S603 - no shell, and the administrator names the executable
+                [*limit, str(executable), *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
+            ).returncode
+            report, complaint = _beginning(out, _READ_BYTES), _beginning(err, LOGGED_BYTES)
+        for line in (report[:LOGGED_BYTES] + b"\n" + complaint).decode(errors="replace").splitlines():
+            if line.strip():
+                log(f"{name}: {line.rstrip()}")
+        if code in _TIMED_OUT:
+            raise TransientFailure(f"{name} did not end within {self.timeout:g} seconds: {arguments[-1]}")
+        if not report.strip():
+            raise PermanentFailure(
+                f"{name} ({executable}) has no verdict on {arguments[-1]}; it ended with exit code {code}: "
+                f"{complaint.decode(errors='replace').strip()[:200]}"
+            )
+        return report
+
+
+def _beginning(stream: BinaryIO, size: int) -> bytes:
+    stream.seek(0)
+    return stream.read(size)
+
+
+def _rejected(tool: str, fault: str) -> ContentProblem:
+    return problems.TOOL.found(fault, tool=tool)
+
+
+def _read(tool: str, report: bytes, reader: Callable[[bytes], str | None]) -> str | None:
+    """What the tool finds wrong; None: nothing."""
+    try:
+        return reader(report)
+    except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
+        raise PermanentFailure(f"the report of {tool} cannot be read: {error}") from error
+
+
+def _jhove(report: bytes) -> str | None:
+    root = safe_xml.parse(report, source="report")
+    status = _texts(root, "status")[0]
+    if "Well-Formed and valid" in status:
+        return None
+    if _texts(root, "format")[:1] == ["PDF"] and _texts(root, "version")[:1] == ["1.7"]:
+        return None  # JHOVE does not know it, and the DPS passes over what it says
+    messages = [text for text in _texts(root, "message") if text]
+    return "; ".join([status, *messages[:_MESSAGES]])
+
+
+def _verapdf(report: bytes) -> str | None:
+    root = safe_xml.parse(report, source="report")
+    if _named(root, "batchSummary")[0].get("failedToParse") != "0":
+        return "not readable as PDF"
+    validation = _named(root, "validationReport")[0]
+    if validation.get("isCompliant") == "true":
+        return None
+    clauses = [f"clause {rule.get('clause')}" for rule in _named(root, "rule")][:_MESSAGES]
+    return "; ".join([str(validation.get("profileName")), *clauses])
+
+
+def _scraper(report: bytes) -> str | None:
+    result = json.loads(report)
+    if result["well-formed"] is True:
+        return None
+    errors = [message for messages in result.get("errors", {}).values() for message in messages]
+    return "; ".join(" ".join(str(message).split())[:200] for message in errors[:_MESSAGES]) or "not well-formed"
+
+
+def _named(root: etree._Element, name: str) -> list[etree._Element]:
+    """Elements by their local name: the namespaces differ between versions of the tools."""
+    return [element for element in root.iter(etree.Element) if etree.QName(element).localname == name]
+
+
+def _texts(root: etree._Element, name: str) -> list[str]:
+    return [(element.text or "").strip() for element in _named(root, name)]
