@@ -58,10 +58,14 @@ def asked(directory: Path) -> str:
     return (directory / "arguments").read_text().strip()
 
 
+def problems(tools: Tools, found: FileFormat, log: list[str] | None = None) -> list[ContentProblem]:
+    """What the tools say of a file."""
+    lines: list[str] = [] if log is None else log
+    return list(tools.check(Path("/sip/kuva"), found, lines.append))
+
+
 def reasons(tools: Tools, found: FileFormat, log: list[str] | None = None) -> list[str]:
-    return [
-        problem.reason for problem in tools.check(Path("/sip/kuva"), found, [].append if log is None else log.append)
-    ]
+    return [problem.reason for problem in problems(tools, found, log)]
 
 
 def test_without_tools_nothing_is_found() -> None:
