@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.tools import Tools
 
