@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from passari_dagster import settings
 from passari_dagster.errors import PassariError, PermanentFailure, SettingsError
@@ -224,6 +227,28 @@ def env(data: DataOption = SYSTEM_DATA) -> None:
                 f"{path} is not there: it is written by `passari-dagster up` and `passari-dagster demo`"
             )
         typer.echo(f"set -a; . {shlex.quote(str(path))}; set +a")
+
+
+@app.command()
+def problems(
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="as the page of the documentation")] = False,
+) -> None:
+    """List the content problems that freeze objects, with the reason, advice and an example of each."""
+    from passari_dagster.sip import detectors, problem_page
+
+    with _told_to_people() as console:
+        kinds = detectors.known_kinds()
+        if as_json:
+            typer.echo(json.dumps([asdict(kind) for kind in kinds], indent=2, ensure_ascii=False))
+        elif as_markdown:
+            typer.echo(problem_page.markdown(kinds), nl=False)
+        else:
+            for kind in kinds:
+                console.print(f"[bold]{escape(kind.reason)}[/bold] ({kind.code})", highlight=False)
+                console.print(
+                    f"  {escape(kind.advice)} [dim]For example: {escape(kind.example)}[/dim]", highlight=False
+                )
 
 
 @app.command()

@@ -179,6 +179,15 @@ class DpsSettings(Section):
         return self
 
 
+class ToolSettings(Section):
+    """Outside tools that look at files as the DPS does, where they are installed."""
+
+    jhove: Path | None = Field(None, description="executable of JHOVE")
+    verapdf: Path | None = Field(None, description="executable of veraPDF, asked about PDF/A")
+    scraper: Path | None = Field(None, description="executable `scraper` of file-scraper")
+    timeout: float = Field(300.0, gt=0, description="seconds that a tool may take for one file")
+
+
 class SipSettings(Section):
     """What may go into a package, where the DPS's specification leaves it open."""
 
@@ -188,6 +197,7 @@ class SipSettings(Section):
         description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
         "has besides, or not at all: the object is frozen",
     )
+    tools: ToolSettings = ToolSettings()
 
 
 class WorkflowSettings(Section):

@@ -25,6 +25,7 @@ from passari_dagster.services import migrations
 from passari_dagster.services.leader import intruder_beside, leader_of
 from passari_dagster.services.system import project_root
 from passari_dagster.settings import Settings, environment_name
+from passari_dagster.sip import detectors
 
 TIMEOUT = 15.0
 LEAST_FREE_BYTES = 5 * 10**9
@@ -94,6 +95,8 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
         Check("MuseumPlus", lambda: museumplus(settings), "See [museumplus] url, username and password."),
         Check("DPS, SFTP", lambda: dps_sftp(settings), "See [dps.sftp] host, port, username and keys."),
         Check("signing key", lambda: signing_key(dps.sign_key), "See [dps] sign_key."),
+        Check("outside tools", lambda: outside_tools(settings), "See [sip.tools]."),
+        Check("detectors", detectors_installed, "Correct or uninstall the package that brings it."),
         Check("package directory", lambda: directory(settings.package_dir), "See package_dir."),
         Check("archive directory", lambda: directory(settings.archive_dir), "See archive_dir."),
         Check(
@@ -187,6 +190,21 @@ def signing_key(path: Path) -> str:
             "one with the DPS"
         )
     return f"certificate valid until {expires.date()}"
+
+
+def outside_tools(settings: Settings) -> str:
+    """Those that the settings name can be executed; whether they work is seen with the first file."""
+    tools = settings.sip.tools
+    named = {"JHOVE": tools.jhove, "veraPDF": tools.verapdf, "file-scraper": tools.scraper}
+    for name, path in named.items():
+        if path is not None and not os.access(path, os.X_OK):
+            raise SettingsError(f"{name}: {path} is no executable")
+    return ", ".join(name for name, path in named.items() if path) or "none, and none is needed"
+
+
+def detectors_installed() -> str:
+    """A museum's own detectors of content problems can be loaded."""
+    return ", ".join(detector.kind.code for detector in detectors.installed()) or "none besides ours"
 
 
 def directory(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -16,9 +16,10 @@ from lxml import etree
 
 from passari_dagster import safe_xml
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
-from passari_dagster.sip import problems
+from passari_dagster.sip import detectors, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
+from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.mets import PackedFile, mets_document
@@ -141,23 +142,27 @@ def _some(paths: set[PurePosixPath]) -> str:
 def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
     """All files, by path. All content problems are found before the first is raised."""
     packed: list[PackedFile] = []
-    problems: list[tuple[PurePosixPath, ContentProblem]] = []
+    found: list[tuple[PurePosixPath, ContentProblem]] = []
     for file in sorted(description.files, key=lambda file: file.path):
+        faults: list[ContentProblem] = []
         try:
-            packed.append(_examined_file(source, file, description))
+            entry = _examined_file(source, file, description)
+            faults += _faults(source, file, entry, description, log)
+            if not faults and isinstance(entry.format, FileFormat):
+                packed.append(PackedFile(file, entry, entry.format))
+                version = f" {entry.format.version}" if entry.format.version else ""
+                log(f"{file.path}: {entry.format.name}{version}, {entry.size} bytes")
         except ContentProblem as problem:
-            problems.append((file.path, problem))
-            log(f"{str(file.path)!r}: {problem}")
-        else:
-            entry = packed[-1]
-            version = f" {entry.format.version}" if entry.format.version else ""
-            log(f"{file.path}: {entry.format.name}{version}, {entry.examined.size} bytes")
-    if problems:
-        raise _together(problems)
+            faults.append(problem)
+        found += [(file.path, fault) for fault in faults]
+        for fault in faults:
+            log(f"{str(file.path)!r}: {fault}")
+    if found:
+        raise _together(found)
     return tuple(packed)
 
 
-def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> PackedFile:
+def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> Examined:
     check_path(file.path, allow_non_ascii=description.rules.non_ascii_filenames)
     path = source / file.path
     if path.resolve() != source.resolve() / file.path:
@@ -166,14 +171,24 @@ def _examined_file(source: Path, file: SourceFile, description: SipDescription) 
     if file.sha256 is not None and examined.sha256 != file.sha256:
         # Before any problem that was seen in it: those are not the object's.
         raise PermanentFailure(f"{file.path} is not the file that was downloaded; download the object again")
+    return examined
+
+
+def _faults(
+    source: Path, file: SourceFile, examined: Examined, description: SipDescription, log: Callable[[str], None]
+) -> Iterator[ContentProblem]:
+    """What is wrong with a file: first what a museum's own detectors find, which know its files best."""
+    path = source / file.path
+    yield from detectors.detect(detectors.FoundFile(file.path, path, examined.size, examined.format))
     if isinstance(examined.format, ContentProblem):
-        raise examined.format
-    return PackedFile(file, examined, examined.format)
+        yield examined.format
+    else:
+        yield from description.rules.tools.check(path, examined.format, log)
 
 
-def _together(problems: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
-    lines = [f"{str(path)!r}: {problem}" for path, problem in problems]
-    first = problems[0][1]
+def _together(found: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
+    lines = [f"{str(path)!r}: {problem}" for path, problem in found]
+    first = found[0][1]
     return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from passari_dagster.sip.tools import Tools
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,10 @@ class Rules:
         multi_page_tiff: accept TIFF files of several pages.
         jpeg_exif_23: how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it
             has besides, or not at all.
+        tools: outside tools that are asked as well.
     """
 
     non_ascii_filenames: bool = False
     multi_page_tiff: bool = False
     jpeg_exif_23: Literal["exif", "jfif", "freeze"] = "exif"
+    tools: Tools = field(default_factory=Tools)

@@ -26,6 +26,7 @@ from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.signature import load_signer
+from passari_dagster.sip.tools import Tools
 from passari_dagster.workflow.manifest import Manifest
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
 
@@ -197,10 +198,12 @@ class MuseumToolkit:
 
 
 def _rules(settings: Settings) -> Rules:
+    tools = settings.sip.tools
     return Rules(
         non_ascii_filenames=settings.dps.non_ascii_filenames,
         multi_page_tiff=settings.sip.multi_page_tiff,
         jpeg_exif_23=settings.sip.jpeg_exif_23,
+        tools=Tools(tools.jhove, tools.verapdf, tools.scraper, tools.timeout),
     )
 
 

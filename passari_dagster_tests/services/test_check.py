@@ -30,6 +30,8 @@ THINGS = (
     "DPS, SFTP",
     "DPS, REST",
     "signing key",
+    "outside tools",
+    "detectors",
     "package directory",
     "archive directory",
     "workflow",
@@ -194,6 +196,11 @@ def _renew_certificate(pem: Path, days: int) -> None:
     text = pem.read_text()
     private = text[: text.index("-----BEGIN CERTIFICATE-----")]
     pem.write_text(private + certificate.public_bytes(Encoding.PEM).decode())
+
+
+def test_an_outside_tool_that_is_not_there(house: House, empty_database: str) -> None:
+    found = wrong(house.settings(sip={"tools": {"jhove": "/bin/true", "verapdf": "/no/such/verapdf"}}), empty_database)
+    assert found == {"outside tools": "veraPDF: /no/such/verapdf is no executable. See [sip.tools]."}
 
 
 def test_a_package_that_nobody_goes_on_with(house: House, empty_database: str) -> None:
