@@ -1,15 +1,14 @@
 """The product's toolkit: MuseumPlus, our packager and the DPS, brought together.
 
-Here is the only place where the words of the three meet: which documents of MuseumPlus go where in a package, which
-events they tell of, and how a sending that was cut short goes on.
+Here the words of the three meet: what of MuseumPlus goes into a package, and how a sending that was cut short goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable
+from datetime import timezone
 from pathlib import Path, PurePosixPath
 
 from passari_dagster import durable
@@ -21,18 +20,16 @@ from passari_dagster.museumplus import items
 from passari_dagster.museumplus.client import Missing, MuseumPlus, NotInMuseumPlus
 from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
-from passari_dagster.sip.build import PackageEvent, SipDescription, SourceFile, build_sip
+from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
 from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.signature import load_signer
 from passari_dagster.sip.tools import Tools
+from passari_dagster.workflow import premis_events
+from passari_dagster.workflow.content import LIDO, OBJECT, Content, activity_document, attachment_document, identifier
 from passari_dagster.workflow.manifest import Manifest
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
-
-OBJECT, LIDO = PurePosixPath("reports/Object.xml"), PurePosixPath("reports/lido.xml")
-ATTACHMENTS, ACTIVITIES = PurePosixPath("attachments"), PurePosixPath("collection_activities")
-MULTIMEDIA_XML, ACTIVITY_XML = "Multimedia.xml", "CollectionActivity.xml"
 
 
 def objid(object_id: int) -> str:
@@ -64,7 +61,7 @@ class MuseumToolkit:
                 modified.append(self._download_attachment(museum, attachment_id, files, log).modified)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
-                files.write(ACTIVITIES / str(activity_id) / ACTIVITY_XML, strip_schema_location(activity))
+                files.write(activity_document(activity_id), strip_schema_location(activity))
             if museum.item("Object", object_id) != document:
                 raise TransientFailure(f"object {object_id} was changed in MuseumPlus while it was downloaded")
         files.write(OBJECT, strip_schema_location(document))
@@ -78,7 +75,7 @@ class MuseumToolkit:
         document = strip_schema_location(museum.item("Multimedia", attachment_id))
         attachment = items.read_attachment(document)
         name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
-        metadata = ATTACHMENTS / str(attachment_id) / MULTIMEDIA_XML
+        metadata = attachment_document(attachment_id)
         file = metadata.with_name(name)
         if files.has(metadata, document) and files.has(file):
             log(f"attachment {attachment_id}: {name!r} is here already")
@@ -97,7 +94,7 @@ class MuseumToolkit:
         """Make the tar in one process and one pass."""
         dps, sip = self._settings.dps, root / "sip"
         signer = load_signer(dps.sign_key)
-        manifest = Manifest(root)
+        content = Content(package.object_id, sip, Manifest(root))
         update = package.first_preserved is not None
         try:
             description = SipDescription(
@@ -109,10 +106,10 @@ class MuseumToolkit:
                 modified=package.created if update else None,
                 lido=LIDO,
                 files=tuple(
-                    SourceFile(PurePosixPath(path), _identifier(package.object_id, PurePosixPath(path)), digest)
-                    for path, digest in sorted(manifest.digests.items())
+                    SourceFile(path, identifier(package.object_id, path), content.manifest.digests[str(path)])
+                    for path in content.paths
                 ),
-                events=tuple(_events(sip, manifest)),
+                events=premis_events.events(content),
                 rules=_rules(self._settings),
             )
             log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
@@ -249,62 +246,3 @@ class _Files:
                     path.rmdir()
             elif name not in self._present:
                 path.unlink()
-
-
-def _identifier(object_id: int, path: PurePosixPath) -> str:
-    """Identifier value of a file, of type `museumplus`: the item that it belongs to, and its path (dps-sip §2.6)."""
-    if path.parts[0] == ATTACHMENTS.name:
-        return f"Multimedia:{path.parts[1]}:{path}"
-    if path.parts[0] == ACTIVITIES.name:
-        return f"CollectionActivity:{path.parts[1]}:{path}"
-    return f"Object:{object_id}:{path}"
-
-
-def _events(sip: Path, manifest: Manifest) -> Iterator[PackageEvent]:
-    """What happened to the content before it was packaged; an item without a creation date has no event for it."""
-
-    def document(path: PurePosixPath) -> bytes:
-        return manifest.read(str(path), sip / path)
-
-    item = items.read_object(document(OBJECT))
-    yield from _origin("Object", None, item.created, item.migrated_from_musketti)
-    for attachment_id in item.attachment_ids:
-        path = ATTACHMENTS / str(attachment_id) / MULTIMEDIA_XML
-        attachment = items.read_attachment(document(path))
-        yield from _origin("Multimedia", path, attachment.created, attachment.migrated_from_musketti)
-    for activity_id in item.collection_activity_ids:
-        path = ACTIVITIES / str(activity_id) / ACTIVITY_XML
-        activity = items.read_collection_activity(document(path))
-        yield from _origin("CollectionActivity", path, activity.created, migrated=False)
-    document(LIDO)
-    yield PackageEvent(
-        event_type="creation",
-        date=datetime.fromtimestamp((sip / LIDO).stat().st_mtime, timezone.utc),
-        detail="LIDO document creation",
-        outcome_note="The LIDO document was made by MuseumPlus from its export template",
-        target=LIDO,
-    )
-
-
-def _origin(
-    module: str, target: PurePosixPath | None, created: datetime | None, migrated: bool
-) -> Iterator[PackageEvent]:
-    if created is None:
-        return
-    if migrated:
-        # `transfer`, not `migration`: to the DPS a migration is a conversion of files (dps-sip §5.1).
-        yield PackageEvent(
-            event_type="transfer",
-            date=created,
-            detail=f"{module} Musketti migration",
-            outcome_note=f"The {module} was carried over from Musketti to MuseumPlus",
-            target=target,
-        )
-    detail = "Object database entry creation" if module == "Object" else f"{module} creation"
-    yield PackageEvent(
-        event_type="creation",
-        date=created,
-        detail=detail,
-        outcome_note=f"The date is when the {module} was created in MuseumPlus",
-        target=target,
-    )

@@ -14,6 +14,7 @@ from passari_dagster.errors import ContentProblem, PermanentFailure
 from passari_dagster.sip import detectors, problem_page, problems
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster_tests.conftest import PROJECT
+from passari_dagster_tests.plugins import SitePackages
 from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, jpeg
 
 KIND = """
@@ -34,28 +35,20 @@ OBJECT = {
 
 
 class Museum:
-    """Installs a package with a detector: a module, and what pip writes down of it."""
+    """Installs a detector of its own."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, packages: SitePackages) -> None:
+        self._packages = packages
 
     def installs(self, *, code: str = "thumbnail", finding: str = SMALL, value: str = "museum_rules:small") -> None:
-        (self._directory / "museum_rules.py").write_text(KIND.format(code=code, finding=finding))
-        facts = self._directory / "museum_rules-1.0.dist-info"
-        facts.mkdir()
-        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: museum-rules\nVersion: 1.0\n")
-        (facts / "entry_points.txt").write_text(f"[{detectors.GROUP}]\nsmall = {value}\n")
+        self._packages.install(detectors.GROUP, KIND.format(code=code, finding=finding), value)
 
 
 @pytest.fixture
 def museum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Museum]:
     """With nothing installed yet, and nothing left of it afterwards."""
-    directory = tmp_path / "site-packages"
-    directory.mkdir()
-    monkeypatch.syspath_prepend(str(directory))
-    monkeypatch.delitem(__import__("sys").modules, "museum_rules", raising=False)
     detectors.installed.cache_clear()
-    yield Museum(directory)
+    yield Museum(SitePackages(tmp_path / "site-packages", monkeypatch))
     detectors.installed.cache_clear()
 
 

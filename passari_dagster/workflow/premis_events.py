@@ -1,0 +1,126 @@
+"""What happened to an object before it was packaged, told as PREMIS events: by ours, and by a museum's own creators.
+
+A package names its creators under the entry point `passari_dagster.premis_events`; the value is a function of a
+`Content`. What the packager itself does is told by `sip/mets.py`. [dps-sip §5.1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from functools import cache
+from importlib import metadata
+from pathlib import PurePosixPath
+
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.museumplus import items
+from passari_dagster.sip.description import PackageEvent
+from passari_dagster.workflow import content
+from passari_dagster.workflow.content import Content
+
+GROUP = "passari_dagster.premis_events"
+EventCreator = Callable[[Content], Iterable[PackageEvent]]
+
+
+def events(found: Content) -> tuple[PackageEvent, ...]:
+    """All events, in the order of their creators: ours, then those that are installed, by name.
+
+    Raises:
+        PermanentFailure: a document is not the one that was downloaded, or a creator of a museum's own failed.
+    """
+    ours = (origin_of_object, origin_of_attachments, origin_of_activities, creation_of_lido)
+    told = [event for creator in ours for event in creator(found)]
+    for name, creator in installed():
+        try:
+            theirs = list(creator(found))
+            for event in theirs:
+                _require_sound(event, found)
+        except Exception as error:
+            raise PermanentFailure(
+                f"object {found.object_id}: the creator of events {name!r} failed: {type(error).__name__}: {error}; "
+                "correct or uninstall its package"
+            ) from error
+        told += theirs
+    return tuple(told)
+
+
+@cache
+def installed() -> tuple[tuple[str, EventCreator], ...]:
+    """A museum's own creators, by name.
+
+    Raises:
+        PermanentFailure: one cannot be loaded.
+    """
+    creators = []
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            creators.append((entry.name, entry.load()))
+        except Exception as error:
+            raise PermanentFailure(f"the creator of events {entry.value} cannot be loaded: {error}") from error
+    return tuple(sorted(creators, key=lambda creator: creator[0]))
+
+
+def origin_of_object(found: Content) -> Iterator[PackageEvent]:
+    """When the object came into MuseumPlus; without a date there is no event."""
+    item = items.read_object(found.read(content.OBJECT))
+    yield from _origin("Object", None, item.created, migrated=item.migrated_from_musketti)
+
+
+def origin_of_attachments(found: Content) -> Iterator[PackageEvent]:
+    """When each attachment did."""
+    for attachment_id in items.read_object(found.read(content.OBJECT)).attachment_ids:
+        path = content.attachment_document(attachment_id)
+        attachment = items.read_attachment(found.read(path))
+        yield from _origin("Multimedia", path, attachment.created, migrated=attachment.migrated_from_musketti)
+
+
+def origin_of_activities(found: Content) -> Iterator[PackageEvent]:
+    """When each collection activity did."""
+    for activity_id in items.read_object(found.read(content.OBJECT)).collection_activity_ids:
+        path = content.activity_document(activity_id)
+        activity = items.read_collection_activity(found.read(path))
+        yield from _origin("CollectionActivity", path, activity.created, migrated=False)
+
+
+def creation_of_lido(found: Content) -> Iterator[PackageEvent]:
+    """When the LIDO document was made, which is when it was downloaded."""
+    found.read(content.LIDO)
+    yield PackageEvent(
+        event_type="creation",
+        date=datetime.fromtimestamp((found.directory / content.LIDO).stat().st_mtime, timezone.utc),
+        detail="LIDO document creation",
+        outcome_note="The LIDO document was made by MuseumPlus from its export template",
+        target=content.LIDO,
+    )
+
+
+def _origin(
+    module: str, target: PurePosixPath | None, created: datetime | None, *, migrated: bool
+) -> Iterator[PackageEvent]:
+    if created is None:
+        return
+    if migrated:
+        # `transfer`, not `migration`: to the DPS a migration is a conversion of files (dps-sip §5.1).
+        yield PackageEvent(
+            event_type="transfer",
+            date=created,
+            detail=f"{module} Musketti migration",
+            outcome_note=f"The {module} was carried over from Musketti to MuseumPlus",
+            target=target,
+        )
+    detail = "Object database entry creation" if module == "Object" else f"{module} creation"
+    yield PackageEvent(
+        event_type="creation",
+        date=created,
+        detail=detail,
+        outcome_note=f"The date is when the {module} was created in MuseumPlus",
+        target=target,
+    )
+
+
+def _require_sound(event: PackageEvent, found: Content) -> None:
+    if event.date.tzinfo is None:
+        raise ValueError(f"the event {event.detail!r} has a date without a time zone")
+    places = {place for path in found.paths for place in (path, *path.parents)}
+    if event.target is not None and event.target not in places:
+        raise ValueError(f"the event {event.detail!r} is about {event.target}, which is not in the package")
