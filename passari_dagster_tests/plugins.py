@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from passari_dagster_tests.conftest import PROJECT
+
 MODULE = "museum_rules"
+
+
+def example(heading: str) -> str:
+    """The code of a module as the guide shows it, from the comment with its name to that with the next one."""
+    guide = (PROJECT / "docs" / "guides" / "detectors-and-events.md").read_text(encoding="utf-8")
+    block = guide.partition(f"    # {heading}\n")[2].partition("    # pyproject.toml")[0]
+    assert block, f"the guide has no {heading}"
+    return textwrap.dedent(block)
 
 
 class SitePackages:

@@ -14,7 +14,7 @@ from passari_dagster.errors import ContentProblem, PermanentFailure
 from passari_dagster.sip import detectors, problem_page, problems
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster_tests.conftest import PROJECT
-from passari_dagster_tests.plugins import SitePackages
+from passari_dagster_tests.plugins import SitePackages, example
 from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, jpeg
 
 KIND = """
@@ -39,6 +39,9 @@ class Museum:
 
     def __init__(self, packages: SitePackages) -> None:
         self._packages = packages
+
+    def installs_what_the_guide_shows(self) -> None:
+        self._packages.install(detectors.GROUP, example("museum_rules.py"), "museum_rules:detector")
 
     def installs(self, *, code: str = "thumbnail", finding: str = SMALL, value: str = "museum_rules:small") -> None:
         self._packages.install(detectors.GROUP, KIND.format(code=code, finding=finding), value)
@@ -68,6 +71,12 @@ def test_a_museums_detector_freezes_with_its_own_reason(
     assert "'attachments/1/kuva.jpg': Image is a thumbnail: " in caught.value.detail
     assert "'attachments/2/kuva.gif': Unsupported file format: gif" in caught.value.detail, "all are told together"
     assert any("Image is a thumbnail" in line for line in lines)
+
+
+def test_the_guides_example_does_what_it_says(museum: Museum, sip: Path, tmp_path: Path, signer: Signer) -> None:
+    museum.installs_what_the_guide_shows()
+    with pytest.raises(ContentProblem, match="Image is a thumbnail: 40 × 30 pixels"):
+        build(sip, tmp_path, signer, [])
 
 
 def test_a_detector_that_fails_stops_the_packaging_and_freezes_nothing(

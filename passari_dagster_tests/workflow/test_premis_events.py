@@ -10,10 +10,11 @@ import pytest
 from lxml import etree
 
 from passari_dagster.errors import PermanentFailure
+from passari_dagster.simulation.museum_files import content as image
 from passari_dagster.workflow import premis_events
 from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.house import House, send
-from passari_dagster_tests.plugins import SitePackages
+from passari_dagster_tests.plugins import SitePackages, example
 from passari_dagster_tests.workflow.stories import JPEG, eligible_object, name_of, received
 
 Judge = Callable[[Path], list[str]]
@@ -66,6 +67,15 @@ def test_a_museums_own_event_is_in_the_package(
     (tar,) = received(house)
     assert ("capture", "2015-06-01T00:00:00+00:00") in told(tar)
     assert judge(tar) == []
+
+
+def test_the_guides_example_does_what_it_says(packages: SitePackages, house: House, env: Environment) -> None:
+    packages.install(premis_events.GROUP, example("museum_history.py"), "museum_rules:digitisation")
+    object_id = eligible_object(house, env, ("kuva.tif", image("tiff", 1)), ("kuva.jpg", JPEG))
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    (tar,) = received(house)
+    assert told(tar).count(("capture", "2015-06-01T00:00:00+00:00")) == 1
 
 
 @pytest.mark.parametrize(
