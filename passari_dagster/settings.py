@@ -197,6 +197,14 @@ class SipSettings(Section):
         description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
         "has besides, or not at all: the object is frozen",
     )
+    unsupported_originals: bool = Field(
+        False,
+        description="keep files of formats that the DPS does not accept as bits, beside a copy that it does: a file of "
+        "the object with the same name but for the suffix",
+    )
+    broken_originals: bool = Field(
+        False, description="keep broken files of accepted formats as bits, beside a copy that is whole"
+    )
     tools: ToolSettings = ToolSettings()
 
 

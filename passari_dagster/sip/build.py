@@ -16,7 +16,7 @@ from lxml import etree
 
 from passari_dagster import safe_xml
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
-from passari_dagster.sip import detectors, problems
+from passari_dagster.sip import detectors, originals, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
 from passari_dagster.sip.formats.facts import Examined, FileFormat
@@ -142,24 +142,35 @@ def _some(paths: set[PurePosixPath]) -> str:
 def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
     """All files, by path. All content problems are found before the first is raised."""
     packed: list[PackedFile] = []
-    found: list[tuple[PurePosixPath, ContentProblem]] = []
+    faulty: list[tuple[SourceFile, Examined | None, list[ContentProblem]]] = []
     for file in sorted(description.files, key=lambda file: file.path):
-        faults: list[ContentProblem] = []
+        examined, faults = None, list[ContentProblem]()
         try:
-            entry = _examined_file(source, file, description)
-            faults += _faults(source, file, entry, description, log)
-            if not faults and isinstance(entry.format, FileFormat):
-                packed.append(PackedFile(file, entry, entry.format))
-                version = f" {entry.format.version}" if entry.format.version else ""
-                log(f"{file.path}: {entry.format.name}{version}, {entry.size} bytes")
+            examined = _examined_file(source, file, description)
+            faults += _faults(source, file, examined, description, log)
         except ContentProblem as problem:
             faults.append(problem)
-        found += [(file.path, fault) for fault in faults]
+        if examined is not None and isinstance(examined.format, FileFormat) and not faults:
+            packed.append(PackedFile(file, examined, examined.format))
+            version = f" {examined.format.version}" if examined.format.version else ""
+            log(f"{file.path}: {examined.format.name}{version}, {examined.size} bytes")
+        else:
+            faulty.append((file, examined, faults))
         for fault in faults:
             log(f"{str(file.path)!r}: {fault}")
-    if found:
-        raise _together(found)
-    return tuple(packed)
+    whole = [file.source.path for file in packed]
+    problems_left: list[tuple[PurePosixPath, ContentProblem]] = []
+    for file, examined, faults in faulty:
+        original = originals.original(faults, description.rules)
+        copies = originals.copies(file.path, whole)
+        if examined is None or original is None or not copies:
+            problems_left += [(file.path, fault) for fault in faults]
+        else:
+            packed.append(PackedFile(file, examined, original.format, original.use, tuple(copies)))
+            log(f"{file.path}: {original.format.name}, kept as it is beside {', '.join(map(str, copies))}")
+    if problems_left:
+        raise _together(problems_left)
+    return tuple(sorted(packed, key=lambda file: file.source.path))
 
 
 def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> Examined:

@@ -31,11 +31,21 @@ _NAMESPACE = uuid.UUID("6f8f2a0e-5f0e-5b52-9d4b-3f1c0a1f7c11")  # of all ids bel
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A file of the package that was examined and accepted."""
+    """A file of the package that was examined, and accepted.
+
+    Arguments:
+        source: the file.
+        examined: what was found.
+        format: what the METS tells of it.
+        use: `mets:file/@USE` of an original that is kept beside its copies.
+        copies: those, by path.
+    """
 
     source: SourceFile
     examined: Examined
     format: FileFormat
+    use: str | None = None
+    copies: tuple[PurePosixPath, ...] = ()
 
     @property
     def href(self) -> str:
@@ -130,7 +140,7 @@ class _Builder:
         everywhere = [_ROOT, *self.by_path]
         data = self._section(administrative, "digiprovMD", "PREMIS:AGENT", "2.3", "agent md", everywhere)
         premis_agent(data, agent, AGENT)
-        for event, places in (*self._past_events(), *self._own_events()):
+        for event, places in (*self._past_events(), *self._normalizations(), *self._own_events()):
             key = f"event md {event.identifier}"
             data = self._section(administrative, "digiprovMD", "PREMIS:EVENT", "2.3", key, places)
             premis_event(data, event, [agent])
@@ -152,9 +162,29 @@ class _Builder:
             events.append((event, [target]))
         return events
 
+    def _normalizations(self) -> list[tuple[Event, list[PurePosixPath]]]:
+        """What leads from an original that the DPS does not take to the copy that it does."""
+        return [
+            (
+                Event(
+                    self._uuid(f"normalization {path}"),
+                    "normalization",
+                    self.now,
+                    "A copy in a format that is preserved was made of an original",
+                    "The museum made the copy before the packaging; the date is that of the packaging",
+                    sources=(file.source.identifier,),
+                    outcomes=tuple(self.by_path[copy].source.identifier for copy in file.copies),
+                ),
+                [path, *file.copies],
+            )
+            for path, file in self.by_path.items()
+            if file.copies
+        ]
+
     def _own_events(self) -> list[tuple[Event, list[PurePosixPath]]]:
         """What the packaging did: one event of a kind for all the files that it was done to."""
         everything = list(self.by_path)
+        valid = [path for path, file in self.by_path.items() if file.use is None]
         images = [path for path, file in self.by_path.items() if file.format.images]
         # Type, detail, note, the files done to; and whether the event stands at the root instead.
         done: list[tuple[str, str, str, list[PurePosixPath], bool]] = [
@@ -168,7 +198,7 @@ class _Builder:
             (
                 "format identification",
                 "Format and version identification from the content of the files",
-                "File formats identified and accepted",
+                "File formats identified",
                 everything,
                 False,
             ),
@@ -176,7 +206,7 @@ class _Builder:
                 "validation",
                 "Validation of well-formedness and character encoding; decoding of images",
                 "Files are readable as the formats they were identified as",
-                everything,
+                valid,
                 False,
             ),
             (
@@ -206,7 +236,10 @@ class _Builder:
     def _file(self, group: etree._Element, file: PackedFile) -> None:
         path = file.source.path
         sections = " ".join(self.sections[path])
-        element = add(group, "mets:file", None, {"ID": self._id(f"file {path}"), "ADMID": sections})
+        attributes = {"ID": self._id(f"file {path}"), "ADMID": sections}
+        if file.use is not None:
+            attributes["USE"] = file.use
+        element = add(group, "mets:file", None, attributes)
         where = {"LOCTYPE": "URL", "xlink:type": "simple", "xlink:href": file.href}
         add(element, "mets:FLocat", None, where)
 

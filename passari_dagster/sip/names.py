@@ -10,6 +10,8 @@ from pathlib import PurePosixPath
 
 from passari_dagster.sip import problems
 
+RESERVED = "multimedia.xml"
+"""In lower case, the name of the document that describes an attachment, beside it."""
 MAX_NAME_BYTES = 255
 """Longest name that the usual file systems (and ours) can hold."""
 
@@ -28,7 +30,7 @@ def safe_name(filename: str, *, allow_non_ascii: bool = False) -> str:
         ContentProblem: `Multimedia.xml` (our own file beside the attachment), a name that would leave its
             directory, with control characters, too long, or not ASCII.
     """
-    if filename.lower() == "multimedia.xml":
+    if filename.lower() == RESERVED:
         # Lower case too: on some file systems the two would be one file.
         raise problems.RESERVED_NAME.found(f"{filename!r} would hide the metadata of the attachment")
     name = unicodedata.normalize("NFC", filename)

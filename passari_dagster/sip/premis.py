@@ -32,6 +32,7 @@ class Event:
         detail: what was done.
         note: what came out of it.
         objects: identifiers of the files concerned.
+        sources, outcomes: identifiers of those that something was made of, and of what was made.
     """
 
     identifier: str
@@ -40,6 +41,8 @@ class Event:
     detail: str
     note: str
     objects: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
 
 
 def premis_object(parent: etree._Element, identifier: str, file: Examined, file_format: FileFormat) -> None:
@@ -91,10 +94,13 @@ def premis_event(parent: etree._Element, event: Event, agents: Iterable[str]) ->
         add(link, "premis:linkingAgentIdentifierType", _LOCAL)
         add(link, "premis:linkingAgentIdentifierValue", agent)
         add(link, "premis:linkingAgentRole", "executing program")
-    for target in event.objects:
-        link = add(root, "premis:linkingObjectIdentifier")
-        add(link, "premis:linkingObjectIdentifierType", IDENTIFIER_TYPE)
-        add(link, "premis:linkingObjectIdentifierValue", target)
+    for role, targets in ((None, event.objects), ("source", event.sources), ("outcome", event.outcomes)):
+        for target in targets:
+            link = add(root, "premis:linkingObjectIdentifier")
+            add(link, "premis:linkingObjectIdentifierType", IDENTIFIER_TYPE)
+            add(link, "premis:linkingObjectIdentifierValue", target)
+            if role is not None:
+                add(link, "premis:linkingObjectRole", role)
 
 
 def premis_agent(parent: etree._Element, identifier: str, name: str) -> None:

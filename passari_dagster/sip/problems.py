@@ -9,6 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from passari_dagster.errors import ContentProblem
+from passari_dagster.sip.formats.facts import FileFormat
+
+
+class FileProblem(ContentProblem):
+    """A content problem of a file whose format is known all the same.
+
+    Arguments:
+        identified: the format; None: it is not known.
+    """
+
+    def __init__(self, reason: str, detail: str, *, code: str, advice: str, identified: FileFormat | None) -> None:
+        super().__init__(reason, detail, code=code, advice=advice)
+        self.identified = identified
 
 
 @dataclass(frozen=True)
@@ -27,14 +40,16 @@ class Kind:
     advice: str
     example: str
 
-    def found(self, detail: str = "", **words: str) -> ContentProblem:
+    def found(self, detail: str = "", *, identified: FileFormat | None = None, **words: str) -> FileProblem:
         """The problem, to be raised.
 
         Arguments:
             detail: what exactly was found.
+            identified: what the file is nevertheless; see `originals`.
             words: for the places in the reason.
         """
-        return ContentProblem(self.reason.format(**words), detail, code=self.code, advice=self.advice)
+        reason = self.reason.format(**words)
+        return FileProblem(reason, detail, code=self.code, advice=self.advice, identified=identified)
 
 
 def kinds() -> tuple[Kind, ...]:

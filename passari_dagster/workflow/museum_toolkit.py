@@ -200,6 +200,8 @@ def _rules(settings: Settings) -> Rules:
         non_ascii_filenames=settings.dps.non_ascii_filenames,
         multi_page_tiff=settings.sip.multi_page_tiff,
         jpeg_exif_23=settings.sip.jpeg_exif_23,
+        unsupported_originals=settings.sip.unsupported_originals,
+        broken_originals=settings.sip.broken_originals,
         tools=Tools(tools.jhove, tools.verapdf, tools.scraper, tools.timeout),
     )
 

@@ -56,6 +56,15 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 )
 """What is recognised in order to be refused by its name."""
 
+_MIMETYPES = {
+    "bmp": "image/bmp",
+    "heic": "image/heic",
+    "psd": "image/vnd.adobe.photoshop",
+    "rtf": "application/rtf",
+    "zip": "application/zip",
+}
+"""Of refused formats, for originals that are kept beside a copy; others are `application/octet-stream`."""
+
 _HEAD_BYTES = 4096
 _CHUNK = 1024 * 1024
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
@@ -108,7 +117,8 @@ def identify(file: Opened) -> FileFormat:
     found = _read(file)
     known = accepted.table().get((found.mimetype, found.version))
     if known is None:
-        raise problems.VERSION.found(f"version {found.version}", format=accepted.name_of(found.mimetype))
+        version = f"version {found.version}"
+        raise problems.VERSION.found(version, identified=found, format=accepted.name_of(found.mimetype))
     if not known.packaged:
         raise problems.NOT_PACKAGED.found(format=known.name)
     return found
@@ -122,25 +132,30 @@ def _read(file: Opened) -> FileFormat:
             return read(file)
     for signature, name in _REFUSED:
         if signature.match(file.head):
-            raise problems.UNSUPPORTED.found(format=name)
+            raise _unsupported(name)
     if markup.looks_like_xml(file.head, file.suffix):
         return markup.read_xml(file)
     if file.suffix in _DAMAGED:
         raise _DAMAGED[file.suffix].found("the file does not begin as such an image does")
     if file.suffix not in _TEXT_SUFFIXES:
-        raise _unsupported(file.suffix)
+        raise _unsupported_suffix(file.suffix)
     try:
         return markup.read_text(file)
     except ContentProblem:
         if file.suffix == ".txt":
             raise
-        raise _unsupported(file.suffix) from None
+        raise _unsupported_suffix(file.suffix) from None
 
 
-def _unsupported(suffix: str) -> ContentProblem:
+def _unsupported_suffix(suffix: str) -> ContentProblem:
     name = suffix.removeprefix(".")
     # The reason is a key by which objects are unfrozen: no wild text in it.
-    return problems.UNSUPPORTED.found(format=name if _SUFFIX.fullmatch(name) else "unknown")
+    return _unsupported(name if _SUFFIX.fullmatch(name) else "unknown")
+
+
+def _unsupported(name: str) -> ContentProblem:
+    identified = FileFormat(_MIMETYPES.get(name, "application/octet-stream"))
+    return problems.UNSUPPORTED.found(identified=identified, format=name)
 
 
 def _chunks(stream: BinaryIO, observe: Callable[[bytes], object]) -> Iterator[bytes]:

@@ -49,7 +49,8 @@ def read(file: Opened) -> FileFormat:
     except BadImageError as error:
         raise problems.JPEG_DAMAGED.found(str(error)) from error
     if (MIMETYPE, version) not in accepted.table():
-        raise problems.JPEG_VERSION.found(f"version {version}" if version else "neither Exif nor JFIF")
+        told = f"version {version}" if version else "neither Exif nor JFIF"
+        raise problems.JPEG_VERSION.found(told, identified=FileFormat(MIMETYPE, version, images=(image,)))
     return FileFormat(MIMETYPE, version, images=(image,))
 
 

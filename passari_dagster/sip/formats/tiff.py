@@ -151,7 +151,7 @@ def read(file: Opened) -> FileFormat:
     try:
         return FileFormat("image/tiff", "6.0", images=(read_tiff(file.stream),))
     except BadImageError as error:
-        raise problems.TIFF_DAMAGED.found(str(error)) from error
+        raise problems.TIFF_DAMAGED.found(str(error), identified=FileFormat("image/tiff", "6.0")) from error
 
 
 def read_tiff(stream: BinaryIO) -> ImageFacts:
