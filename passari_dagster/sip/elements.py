@@ -12,6 +12,8 @@ NAMESPACES: dict[str, str] = {
     "fi": "http://digitalpreservation.fi/schemas/mets/fi-extensions",
     "premis": "info:lc/xmlns/premis-v2",
     "mix": "http://www.loc.gov/mix/v20",
+    "audiomd": "http://www.loc.gov/audioMD/",
+    "videomd": "http://www.loc.gov/videoMD/",
     "xlink": "http://www.w3.org/1999/xlink",
     "xsi": "http://www.w3.org/2001/XMLSchema-instance",
 }

@@ -1,11 +1,12 @@
 """`mets.xml`: the national METS profile for cultural heritage, catalogue and specification 1.8.0.
 
-Only how the document is put together belongs here; `premis` and `mix` write their own sections.
+Only how the document is put together belongs here; `premis`, `mix`, `audiomd` and `videomd` write their own sections.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -14,18 +15,25 @@ from urllib.parse import quote
 from lxml import etree
 
 from passari_dagster import __version__
+from passari_dagster.sip.audiomd import audiomd
 from passari_dagster.sip.description import SipDescription, SourceFile
 from passari_dagster.sip.elements import NAMESPACES, add, iso, qname
-from passari_dagster.sip.formats.facts import Examined, FileFormat
+from passari_dagster.sip.formats.facts import AudioFacts, Examined, FileFormat, ImageFacts, VideoFacts
 from passari_dagster.sip.mix import mix
-from passari_dagster.sip.premis import Event, premis_agent, premis_event, premis_object
+from passari_dagster.sip.premis import Event, premis_agent, premis_bitstream, premis_event, premis_object
+from passari_dagster.sip.videomd import videomd
 
 PROFILE = "http://digitalpreservation.fi/mets-profiles/cultural-heritage"
 SPECIFICATION = "1.8.0"
 SCHEMA_LOCATION = "http://www.loc.gov/METS/ http://digitalpreservation.fi/schemas/mets/mets.xsd"
 AGENT = f"passari_dagster-v{__version__}"
 
+_Place = PurePosixPath | tuple[PurePosixPath, int]
+"""What a metadata section is about: a file, a directory, or a stream of a file by its number."""
+
 _ROOT = PurePosixPath()
+_OTHER = frozenset({"AudioMD", "VideoMD"})
+"""Kinds of metadata that METS itself does not know."""
 _NAMESPACE = uuid.UUID("6f8f2a0e-5f0e-5b52-9d4b-3f1c0a1f7c11")  # of all ids below; any constant will do
 
 
@@ -82,7 +90,7 @@ class _Builder:
         self.scope = uuid.uuid5(_NAMESPACE, f"{description.objid} {version}")
         self.by_path = {file.source.path: file for file in files}
         self.directories = {_ROOT} | {parent for file in files for parent in file.source.path.parents}
-        self.sections: dict[PurePosixPath, list[str]] = {path: [] for path in (*self.by_path, *self.directories)}
+        self.sections: dict[_Place, list[str]] = {path: [] for path in (*self.by_path, *self.directories)}
 
     def build(self, lido: etree._Element) -> bytes:
         root = etree.Element(
@@ -132,10 +140,15 @@ class _Builder:
         for file in self.files:
             path = file.source.path
             data = self._section(administrative, "techMD", "PREMIS:OBJECT", "2.3", f"object {path}", [path])
-            premis_object(data, file.source.identifier, file.examined, file.format)
+            streams = [
+                self._bitstream(path, number) for number, stream in enumerate(file.format.streams) if stream.mimetype
+            ]
+            premis_object(data, file.source.identifier, file.examined, file.format, streams)
             for number, image in enumerate(file.format.images):
-                data = self._section(administrative, "techMD", "NISOIMG", "2.0", f"mix {number} {path}", [path])
-                mix(data, image, file.href)
+                self._technical(administrative, file, image, f"mix {number} {path}", path)
+            if file.format.audio is not None:
+                self._technical(administrative, file, file.format.audio, f"audio {path}", path)
+            self._streams(administrative, file)
         agent = self._uuid("agent")
         everywhere = [_ROOT, *self.by_path]
         data = self._section(administrative, "digiprovMD", "PREMIS:AGENT", "2.3", "agent md", everywhere)
@@ -144,6 +157,34 @@ class _Builder:
             key = f"event md {event.identifier}"
             data = self._section(administrative, "digiprovMD", "PREMIS:EVENT", "2.3", key, places)
             premis_event(data, event, [agent])
+
+    def _streams(self, administrative: etree._Element, file: PackedFile) -> None:
+        """What is known of the streams of a file."""
+        path = file.source.path
+        for number, stream in enumerate(file.format.streams):
+            place = (path, number)
+            self.sections[place] = []
+            if stream.mimetype:
+                key = f"stream object {number} {path}"
+                data = self._section(administrative, "techMD", "PREMIS:OBJECT", "2.3", key, [place])
+                premis_bitstream(data, self._bitstream(path, number), stream)
+            self._technical(administrative, file, stream.facts, f"stream {number} {path}", place)
+
+    def _technical(
+        self,
+        administrative: etree._Element,
+        file: PackedFile,
+        facts: ImageFacts | AudioFacts | VideoFacts,
+        key: str,
+        place: _Place,
+    ) -> None:
+        """A section of technical metadata, of the kind that fits the facts."""
+        if isinstance(facts, ImageFacts):
+            mix(self._section(administrative, "techMD", "NISOIMG", "2.0", key, [place]), facts, file.href)
+        elif isinstance(facts, AudioFacts):
+            audiomd(self._section(administrative, "techMD", "AudioMD", "2.0", key, [place]), facts)
+        else:
+            videomd(self._section(administrative, "techMD", "VideoMD", "2.0", key, [place]), facts)
 
     def _past_events(self) -> list[tuple[Event, list[PurePosixPath]]]:
         """The events that the caller tells about, each with the file or directory it is about."""
@@ -185,7 +226,8 @@ class _Builder:
         """What the packaging did: one event of a kind for all the files that it was done to."""
         everything = list(self.by_path)
         valid = [path for path, file in self.by_path.items() if file.use is None]
-        images = [path for path, file in self.by_path.items() if file.format.images]
+        images = self._with_facts(ImageFacts)
+        recordings = self._with_facts(AudioFacts, VideoFacts)
         # Type, detail, note, the files done to; and whether the event stands at the root instead.
         done: list[tuple[str, str, str, list[PurePosixPath], bool]] = [
             (
@@ -204,7 +246,7 @@ class _Builder:
             ),
             (
                 "validation",
-                "Validation of well-formedness and character encoding; decoding of images",
+                "Validation of well-formedness and character encoding; decoding of images, audio and video",
                 "Files are readable as the formats they were identified as",
                 valid,
                 False,
@@ -214,6 +256,13 @@ class _Builder:
                 "Technical metadata extraction as MIX metadata from image files",
                 "MIX metadata created",
                 images,
+                False,
+            ),
+            (
+                "metadata extraction",
+                "Technical metadata extraction as AudioMD and VideoMD metadata from audio and video files",
+                "AudioMD and VideoMD metadata created",
+                recordings,
                 False,
             ),
             (
@@ -233,6 +282,17 @@ class _Builder:
                 events.append((event, [_ROOT] if at_root else paths))
         return events
 
+    def _with_facts(self, *kinds: type) -> list[PurePosixPath]:
+        """Files with technical metadata of a kind, in themselves or in their streams."""
+        return [
+            path
+            for path, file in self.by_path.items()
+            if any(
+                isinstance(facts, kinds)
+                for facts in (*file.format.images, file.format.audio, *(stream.facts for stream in file.format.streams))
+            )
+        ]
+
     def _file(self, group: etree._Element, file: PackedFile) -> None:
         path = file.source.path
         sections = " ".join(self.sections[path])
@@ -242,6 +302,8 @@ class _Builder:
         element = add(group, "mets:file", None, attributes)
         where = {"LOCTYPE": "URL", "xlink:type": "simple", "xlink:href": file.href}
         add(element, "mets:FLocat", None, where)
+        for number in range(len(file.format.streams)):
+            add(element, "mets:stream", None, {"ADMID": " ".join(self.sections[path, number])})
 
     def _divisions(self, structure: etree._Element) -> None:
         """A division for each directory, in its place, and for each file."""
@@ -263,15 +325,20 @@ class _Builder:
         kind: str,
         version: str,
         key: str,
-        places: list[PurePosixPath],
+        places: Sequence[_Place],
     ) -> etree._Element:
-        """A metadata section that the given files and directories refer to; returns its xmlData."""
+        """A metadata section that the given files, directories and streams refer to; returns its xmlData."""
         identifier = self._id(key)
         for place in places:
             self.sections[place].append(identifier)
         section = add(parent, f"mets:{name}", None, {"ID": identifier, "CREATED": iso(self.now)})
-        wrap = add(section, "mets:mdWrap", None, {"MDTYPE": kind, "MDTYPEVERSION": version})
+        known = {"MDTYPE": "OTHER", "OTHERMDTYPE": kind} if kind in _OTHER else {"MDTYPE": kind}
+        wrap = add(section, "mets:mdWrap", None, {**known, "MDTYPEVERSION": version})
         return add(wrap, "mets:xmlData")
+
+    def _bitstream(self, path: PurePosixPath, number: int) -> str:
+        """Identifier of the PREMIS object of a stream."""
+        return self._uuid(f"bitstream {number} {path}")
 
     def _uuid(self, key: str) -> str:
         return str(uuid.uuid5(self.scope, key))

@@ -1,4 +1,4 @@
-"""PREMIS 2.3: the object of a file, events, and the agent that did them.
+"""PREMIS 2.3: the objects of a file and of its streams, events, and the agent that did them.
 
 Where these sections stand in the METS and what refers to them is known by `mets`.
 """
@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from lxml import etree
 
 from passari_dagster.sip.elements import add, iso
-from passari_dagster.sip.formats.facts import Examined, FileFormat
+from passari_dagster.sip.formats.facts import Examined, FileFormat, Stream
 
 IDENTIFIER_TYPE = "museumplus"
 """Type of the identifiers of files, as passari wrote them."""
@@ -45,13 +45,20 @@ class Event:
     outcomes: tuple[str, ...] = ()
 
 
-def premis_object(parent: etree._Element, identifier: str, file: Examined, file_format: FileFormat) -> None:
+def premis_object(
+    parent: etree._Element,
+    identifier: str,
+    file: Examined,
+    file_format: FileFormat,
+    bitstreams: Iterable[str] = (),
+) -> None:
     """Add the PREMIS object of a file to `parent`.
 
     Arguments:
         identifier: value of type `museumplus`, unique in the document.
         file: its digest, size and time of modification (taken for the time of its creation, as the DPS accepts).
         file_format: what it was identified as.
+        bitstreams: identifiers of the objects of its streams.
     """
     root = add(parent, "premis:object", None, {"xsi:type": "premis:file"})
     name = add(root, "premis:objectIdentifier")
@@ -63,14 +70,43 @@ def premis_object(parent: etree._Element, identifier: str, file: Examined, file_
     add(fixity, "premis:messageDigestAlgorithm", "SHA-256")
     add(fixity, "premis:messageDigest", file.sha256)
     add(characteristics, "premis:size", file.size)
-    designation = add(add(characteristics, "premis:format"), "premis:formatDesignation")
-    add(designation, "premis:formatName", file_format.name)
-    if file_format.version is not None:
-        add(designation, "premis:formatVersion", file_format.version)
+    _format(characteristics, file_format.name, file_format.version)
     creation = add(characteristics, "premis:creatingApplication")
     # Within the years that a date can hold: archives tell any time for their files.
     modified = datetime.fromtimestamp(min(max(file.modified, 0), _LATEST), timezone.utc)
     add(creation, "premis:dateCreatedByApplication", iso(modified))
+    related = list(bitstreams)
+    if related:
+        relationship = add(root, "premis:relationship")
+        add(relationship, "premis:relationshipType", "structural")
+        add(relationship, "premis:relationshipSubType", "includes")
+        for value in related:
+            link = add(relationship, "premis:relatedObjectIdentification")
+            add(link, "premis:relatedObjectIdentifierType", _LOCAL)
+            add(link, "premis:relatedObjectIdentifierValue", value)
+
+
+def premis_bitstream(parent: etree._Element, identifier: str, stream: Stream) -> None:
+    """Add the PREMIS object of a stream in a container to `parent`.
+
+    Arguments:
+        identifier: unique in the document; the object of the file refers to it.
+        stream: one that has a MIME type.
+    """
+    root = add(parent, "premis:object", None, {"xsi:type": "premis:bitstream"})
+    name = add(root, "premis:objectIdentifier")
+    add(name, "premis:objectIdentifierType", _LOCAL)
+    add(name, "premis:objectIdentifierValue", identifier)
+    characteristics = add(root, "premis:objectCharacteristics")
+    add(characteristics, "premis:compositionLevel", 0)
+    _format(characteristics, stream.mimetype, stream.version)
+
+
+def _format(characteristics: etree._Element, name: str | None, version: str | None) -> None:
+    designation = add(add(characteristics, "premis:format"), "premis:formatDesignation")
+    add(designation, "premis:formatName", name)
+    if version is not None:
+        add(designation, "premis:formatVersion", version)
 
 
 def premis_event(parent: etree._Element, event: Event, agents: Iterable[str]) -> None:
