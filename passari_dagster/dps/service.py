@@ -63,6 +63,7 @@ class Dps:
         name: str,
         *,
         before_rename: Callable[[], None],
+        sha256: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Send a package; when this returns it is the DPS's.
@@ -72,12 +73,14 @@ class Dps:
             name: file name that it gets at the DPS, `<something>.tar`.
             before_rename: called when all bytes lie on the server as `<name>.incomplete`, checked and fsynced.
                 After it the DPS may have the package, whatever happens to us.
+            sha256: digest of the package, with which the bytes that were sent are compared before that.
             progress: called with bytes sent and bytes in all.
 
         Raises:
             PackageExistsError: the DPS has a package of this name in `transfer/`.
+            TransientFailure: the file changed while it was sent.
         """
-        self._sftp.upload(local, name, before_rename=before_rename, progress=progress)
+        self._sftp.upload(local, name, before_rename=before_rename, sha256=sha256, progress=progress)
 
     def find(self, name: str, objid: str, since: datetime) -> Finding:
         """Where a package is.

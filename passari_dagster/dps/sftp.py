@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import posixpath
@@ -109,6 +110,7 @@ class Sftp:
         name: str,
         *,
         before_rename: Callable[[], None],
+        sha256: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Send a package: written as `transfer/<name>.incomplete`, fsynced, and renamed to `transfer/<name>`.
@@ -120,16 +122,22 @@ class Sftp:
             name: file name that it gets.
             before_rename: called when the whole package lies on the server, and only the rename is left to
                 do; the rename is not done if it raises.
+            sha256: digest that the bytes which were sent must have.
             progress: called with bytes sent and bytes in all.
 
         Raises:
             PackageExistsError: `transfer/<name>` exists.
+            TransientFailure: what was sent has not the digest; it is not renamed.
         """
         final, part = self._transfer(name), self._transfer(name + INCOMPLETE)
         if self._run(self._lstat(final), f"look for {final}") is not None:
             raise PackageExistsError(f"{self._address} already has {final}; it is not overwritten")
         with local.open("rb") as stream:
-            self._run(self._send(stream, part, progress), f"write {part}")
+            sent = self._run(self._send(stream, part, progress), f"write {part}")
+        if sha256 not in (None, sent):
+            raise TransientFailure(
+                f"{local} changed while it was sent: {part} is not what was packed, and stays {part}"
+            )
         before_rename()
         if not self.finish_rename(name):
             raise TransientFailure(f"{part} vanished from {self._address} before it could be renamed")
@@ -389,11 +397,13 @@ class Sftp:
                     judged.append((day, attributes.mtime or 0, Finding(Place(status), date=day)))
         return max(judged, key=lambda item: item[:2])[2] if judged else found
 
-    async def _send(self, stream: BinaryIO, path: str, progress: Callable[[int, int], None] | None) -> None:
-        size, sent = os.fstat(stream.fileno()).st_size, 0
+    async def _send(self, stream: BinaryIO, path: str, progress: Callable[[int, int], None] | None) -> str:
+        """Returns the SHA-256 of what was sent."""
+        size, sent, digest = os.fstat(stream.fileno()).st_size, 0, hashlib.sha256()
         remote = await self._within(self._client.open(path, "wb"))
         while chunk := stream.read(CHUNK_BYTES):
             await self._within(remote.write(chunk, sent))
+            digest.update(chunk)
             sent += len(chunk)
             if progress is not None:
                 progress(sent, size)
@@ -408,6 +418,7 @@ class Sftp:
             raise TransientFailure(
                 f"{path} is {there} bytes on {self._address}; {sent} were sent of a package of {size}"
             )
+        return digest.hexdigest()
 
     async def _rename(self, name: str) -> bool:
         part, final = self._transfer(name + INCOMPLETE), self._transfer(name)

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 
 from lxml import etree
 
-from passari_dagster import safe_xml
-from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster import durable, safe_xml
+from passari_dagster.errors import ContentProblem, PermanentFailure
 from passari_dagster.sip import detectors, originals, problems
-from passari_dagster.sip.archive import PART_SUFFIX, Member, write_tar
+from passari_dagster.sip.archive import PART_SUFFIX, Member, changed, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.identify import examine
@@ -71,7 +71,7 @@ def build_sip(
         ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
             line, in the detail.
         PermanentFailure: a file is missing, is not described, or is no longer the one that was downloaded.
-        TransientFailure: a file changed while it was packed.
+        TransientFailure: a file of unknown digest changed while it was packed.
         ValueError: the description contradicts itself.
         OSError: the disk is full, or another fault of the file system.
     """
@@ -88,7 +88,13 @@ def build_sip(
         _in_memory("mets.xml", mets),
         _in_memory("signature.sig", signer.sign(mets_sha256)),
         *(
-            Member(file.source.path, source / file.source.path, file.examined.size, file.examined.sha256)
+            Member(
+                file.source.path,
+                source / file.source.path,
+                file.examined.size,
+                file.examined.sha256,
+                downloaded=file.source.sha256 is not None,
+            )
             for file in files
         ),
     ]
@@ -150,6 +156,8 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
             faults += _faults(source, file, examined, description, log)
         except ContentProblem as problem:
             faults.append(problem)
+        if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(source / file.path)):
+            raise changed(file.path, downloaded=True)  # the problem is our disk's, not the object's
         if examined is not None and isinstance(examined.format, FileFormat) and not faults:
             packed.append(PackedFile(file, examined, examined.format))
             version = f" {examined.format.version}" if examined.format.version else ""
@@ -177,12 +185,10 @@ def _examined_file(source: Path, file: SourceFile, description: SipDescription) 
     check_path(file.path, allow_non_ascii=description.rules.non_ascii_filenames)
     path = source / file.path
     if path.resolve() != source.resolve() / file.path:
+        if file.sha256 is not None:
+            raise changed(file.path, downloaded=True)
         raise problems.SYMBOLIC_LINK.found(str(file.path))
-    examined = examine(path, description.rules)
-    if file.sha256 is not None and examined.sha256 != file.sha256:
-        # Before any problem that was seen in it: those are not the object's.
-        raise PermanentFailure(f"{file.path} is not the file that was downloaded; download the object again")
-    return examined
+    return examine(path, description.rules, file.sha256)
 
 
 def _faults(
@@ -205,12 +211,14 @@ def _together(found: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProbl
 
 def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> etree._Element:
     """Root element of the LIDO document, as it goes into the METS."""
-    examined = next(file.examined for file in files if file.source.path == path)
-    if examined.size > safe_xml.MAX_DOCUMENT_BYTES:
-        raise problems.LIDO_INVALID.found(f"{path} has {examined.size} bytes")
-    data = (source / path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != examined.sha256:
-        raise TransientFailure(f"{path} changed while it was packed")
+    file = next(file for file in files if file.source.path == path)
+    too_large = file.examined.size > safe_xml.MAX_DOCUMENT_BYTES
+    data = b"" if too_large else (source / path).read_bytes()
+    sha256 = durable.sha256_of(source / path) if too_large else hashlib.sha256(data).hexdigest()
+    if sha256 != file.examined.sha256:
+        raise changed(path, downloaded=file.source.sha256 is not None)
+    if too_large:
+        raise problems.LIDO_INVALID.found(f"{path} has {file.examined.size} bytes")
     try:
         # Inside the METS the schemas are those of the METS.
         root = safe_xml.parse(strip_schema_location(data), source=str(path))

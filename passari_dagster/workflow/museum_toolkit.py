@@ -153,7 +153,7 @@ class MuseumToolkit:
                 tar.unlink(missing_ok=True)
                 raise PermanentFailure(f"{fault}: launch object {package.object_id} again")
             log(f"sending {name}, {package.sip_size} bytes, SHA-256 {package.sip_sha256}")
-            dps.submit(tar, name, before_rename=intend)
+            dps.submit(tar, name, before_rename=intend, sha256=package.sip_sha256)
 
     def confirm(self, package: PackageFacts, root: Path, log: Log) -> None:
         """Reports first, so that nothing is removed of which we have no evidence."""

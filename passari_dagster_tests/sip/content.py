@@ -112,10 +112,10 @@ def mpo() -> bytes:
     return out.getvalue()
 
 
-def tiff(mode: str = "RGB", compression: str | None = None) -> bytes:
+def tiff(mode: str = "RGB", compression: str | None = None, size: tuple[int, int] = (40, 30)) -> bytes:
     """A little-endian TIFF."""
     out = io.BytesIO()
-    picture(mode).save(out, "TIFF", compression=compression)
+    picture(mode, size).save(out, "TIFF", compression=compression)
     return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""`examine`: one file of a package, for its digest and its format. Which module reads it is decided by its first bytes.
+"""`examine`: one file of a package, for its format and its digest. Which module reads it is decided by its first bytes.
 
 A suffix alone never makes a format: it tells apart what the bytes leave open.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,32 +79,32 @@ _DAMAGED = {
 """What a file is that bears the suffix and has not the beginning of its format."""
 
 
-def examine(path: Path, rules: Rules) -> Examined:
-    """Read a file for its digest and its format; text is judged on the way, images are decoded besides.
+def examine(path: Path, rules: Rules, sha256: str | None = None) -> Examined:
+    """Look at a file for its format: as far as its reader needs, which for some formats is the whole file.
 
     A content problem is a result here, not an exception: the caller collects those of all files.
 
     Arguments:
         path: a regular file. The memory used does not depend on its size, but for the pixels of an image.
         rules: what the installation lets pass.
+        sha256: digest known from the download, which is taken over without a look: who packs the file compares it,
+            and so must who believes a problem of it. None: it is computed.
 
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
     with open_regular(path) as stream:
-        digest = hashlib.sha256()
-        chunks = _chunks(stream, digest.update)
         head = stream.read(_HEAD_BYTES)
         try:
             found: FileFormat | ContentProblem = identify(
-                Opened(stream, path, head, path.suffix.lower(), chunks, rules)
+                Opened(stream, path, head, path.suffix.lower(), _chunks(stream), rules)
             )
         except ContentProblem as problem:
             found = problem
-        for _ in chunks:  # whatever identification left over
-            pass
+        if sha256 is None:
+            sha256 = _sha256(stream)
         status = os.fstat(stream.fileno())
-        return Examined(stream.tell(), digest.hexdigest(), status.st_mtime, found)
+        return Examined(status.st_size, sha256, status.st_mtime, found)
 
 
 def identify(file: Opened) -> FileFormat:
@@ -158,8 +158,14 @@ def _unsupported(name: str) -> ContentProblem:
     return problems.UNSUPPORTED.found(identified=identified, format=name)
 
 
-def _chunks(stream: BinaryIO, observe: Callable[[bytes], object]) -> Iterator[bytes]:
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
     stream.seek(0)
     while chunk := stream.read(_CHUNK):
-        observe(chunk)
         yield chunk
+
+
+def _sha256(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(stream):
+        digest.update(chunk)
+    return digest.hexdigest()
