@@ -11,7 +11,8 @@ that is compared first, and by the upload. `sha256sum` and `tar` read every byte
 `pack_ratio_…` is the throughput of `build_sip` without the checks of formats, divided by that of `sha256sum` followed
 by `tar` and an fsync, over the same files, which are in the page cache, in turns, medians. `…_with_checks` counts the
 checks too, `…_openssl` compares with `openssl dgst -sha256` instead, which uses the processor's instructions for
-SHA-256; Python's digest does, Debian's `sha256sum` does not. The original needed 17.8 CPU seconds for the small package.
+SHA-256; Python's digest does, Debian's `sha256sum` does not. The original needed 17.8 CPU seconds for the small
+package.
 """
 
 from __future__ import annotations

@@ -135,9 +135,7 @@ class Sftp:
         with local.open("rb") as stream:
             sent = self._run(self._send(stream, part, progress), f"write {part}")
         if sha256 not in (None, sent):
-            raise TransientFailure(
-                f"{local} changed while it was sent: {part} is not what was packed, and stays {part}"
-            )
+            raise TransientFailure(f"{local} changed while it was sent: it is not renamed at {self._address}")
         before_rename()
         if not self.finish_rename(name):
             raise TransientFailure(f"{part} vanished from {self._address} before it could be renamed")

@@ -147,16 +147,17 @@ def _some(paths: set[PurePosixPath]) -> str:
 
 def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
     """All files, by path. All content problems are found before the first is raised."""
+    root = source.resolve()
     packed: list[PackedFile] = []
     faulty: list[tuple[SourceFile, Examined | None, list[ContentProblem]]] = []
     for file in sorted(description.files, key=lambda file: file.path):
         examined, faults = None, list[ContentProblem]()
         try:
-            examined = _examined_file(source, file, description)
-            faults += _faults(source, file, examined, description, log)
+            examined = _examined_file(root, file, description)
+            faults += _faults(root, file, examined, description, log)
         except ContentProblem as problem:
             faults.append(problem)
-        if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(source / file.path)):
+        if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(root / file.path)):
             raise changed(file.path, downloaded=True)  # the problem is our disk's, not the object's
         if examined is not None and isinstance(examined.format, FileFormat) and not faults:
             packed.append(PackedFile(file, examined, examined.format))
@@ -181,10 +182,11 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
     return tuple(sorted(packed, key=lambda file: file.source.path))
 
 
-def _examined_file(source: Path, file: SourceFile, description: SipDescription) -> Examined:
+def _examined_file(root: Path, file: SourceFile, description: SipDescription) -> Examined:
+    """One file of the directory `root`, whose own path has no links."""
     check_path(file.path, allow_non_ascii=description.rules.non_ascii_filenames)
-    path = source / file.path
-    if path.resolve() != source.resolve() / file.path:
+    path = root / file.path
+    if path.resolve() != path:
         if file.sha256 is not None:
             raise changed(file.path, downloaded=True)
         raise problems.SYMBOLIC_LINK.found(str(file.path))
