@@ -1,7 +1,7 @@
 """MIX 2.0: technical metadata of one image.
 
-The facts are read in `formats/`. [Specification: MIX is required for image/jpeg and image/tiff; byteOrder
-for TIFF, before Compression; Colormap/colormapReference for a palette.]
+The facts are read in `formats/`. [Specification: MIX is required for every image; byteOrder for TIFF, before
+Compression; Colormap/colormapReference for a palette; JPEG2000/EncodingOptions for JPEG 2000, and for nothing else.]
 """
 
 from __future__ import annotations
@@ -25,10 +25,20 @@ def mix(parent: etree._Element, facts: ImageFacts, href: str) -> None:
         add(digital, "mix:byteOrder", facts.byte_order)
     add(add(digital, "mix:Compression"), "mix:compressionScheme", facts.compression)
 
-    basic = add(add(root, "mix:BasicImageInformation"), "mix:BasicImageCharacteristics")
+    basic_information = add(root, "mix:BasicImageInformation")
+    basic = add(basic_information, "mix:BasicImageCharacteristics")
     add(basic, "mix:imageWidth", facts.width)
     add(basic, "mix:imageHeight", facts.height)
     add(add(basic, "mix:PhotometricInterpretation"), "mix:colorSpace", facts.color_space)
+
+    if facts.jpeg2000 is not None:
+        special = add(add(basic_information, "mix:SpecialFormatCharacteristics"), "mix:JPEG2000")
+        options = add(special, "mix:EncodingOptions")
+        tiles = add(options, "mix:Tiles")
+        add(tiles, "mix:tileWidth", facts.jpeg2000.tile_width)
+        add(tiles, "mix:tileHeight", facts.jpeg2000.tile_height)
+        add(options, "mix:qualityLayers", facts.jpeg2000.quality_layers)
+        add(options, "mix:resolutionLevels", facts.jpeg2000.resolution_levels)
 
     encoding = add(add(root, "mix:ImageAssessmentMetadata"), "mix:ImageColorEncoding")
     bits = add(encoding, "mix:BitsPerSample")

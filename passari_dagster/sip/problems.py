@@ -148,11 +148,23 @@ MULTI_PAGE_TIFF = Kind(
     "Save each page as a file of its own, or set `sip.multi_page_tiff`.",
     "a letter scanned into one TIFF of three pages",
 )
+PNG_DAMAGED = Kind("png-damaged", "PNG file is damaged", "Export the image again.", "a PNG with a wrong checksum")
+GIF_DAMAGED = Kind("gif-damaged", "GIF file is damaged", "Export the image again.", "a GIF that was cut off")
+JP2_DAMAGED = Kind(
+    "jp2-damaged", "JPEG 2000 file is damaged", "Export the image again.", "a JP2 that jpylyzer finds not to be valid"
+)
+WEBP_DAMAGED = Kind("webp-damaged", "WebP file is damaged", "Export the image again.", "a WebP that was cut off")
+DNG_DAMAGED = Kind(
+    "dng-damaged",
+    "DNG file is damaged",
+    "Export it from the camera's own file again.",
+    "a DNG whose raw image is cut off",
+)
 IMAGE_TOO_LARGE = Kind(
     "image-too-large",
     "Image too large to be checked",
-    "Save the image without compression as TIFF, or in parts.",
-    "a JPEG of 20,000 × 20,000 pixels",
+    "Save the image as TIFF without compression, as JPEG that is not progressive, or in parts.",
+    "a progressive JPEG of 10,000 × 10,000 pixels",
 )
 
 # Outside tools

@@ -40,10 +40,10 @@ def test_exif_tells_the_version_where_both_are_there() -> None:
 
 
 def test_a_suffix_makes_no_format() -> None:
-    """A JPEG named .tif is a JPEG, and a PNG named .jpg is no JPEG."""
+    """A JPEG named .tif is a JPEG, and a PNG named .jpg is a PNG."""
     assert kind(jpeg(), ".tif") == "image/jpeg 1.01"
     assert kind(tiff(), ".attachment") == "image/tiff 6.0"
-    assert reason(content.image_file("PNG"), ".jpg") == "Unsupported file format: png"
+    assert kind(content.image_file("PNG"), ".jpg") == "image/png 1.2"
     assert reason(b"\x01\x02rubbish", ".JPG") == "JPEG MIME type detection failed"
 
 
@@ -61,7 +61,6 @@ def test_a_suffix_makes_no_format() -> None:
         (jpeg()[:2] + b"\xff\xd9", "JPEG file is damaged"),
         (content.multi_page_tiff(), "Multi-page TIFF not allowed"),
         (content.big_tiff(), "TIFF variant not supported"),
-        (content.tiff_with_tag(50706, "B", (1, 4, 0, 0), 4), "Unsupported file format: dng"),
         (content.tiff_with_tag(34735, "H", (1, 1, 0, 0), 4), "TIFF variant not supported"),
         (content.tiff_with_tag(306, "s", "yesterday afternoon", 20), "TIFF file failed JHOVE validation"),
         (tiff()[:-10], "TIFF file failed JHOVE validation"),
@@ -92,7 +91,6 @@ def test_an_odd_place_in_a_tiff_fails_in_the_dps() -> None:
 @pytest.mark.parametrize(
     ("data", "suffix", "expected"),
     [
-        (content.image_file("GIF"), ".gif", "gif"),
         (content.image_file("PDF"), ".pdf", "pdf"),
         (b"8BPS\0\1", ".psd", "psd"),
         (b"PK\3\4aaaa", ".zip", "zip"),

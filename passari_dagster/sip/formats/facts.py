@@ -13,6 +13,16 @@ NOT_APPLICABLE = "(:unap)"
 
 
 @dataclass(frozen=True)
+class Jpeg2000Coding:
+    """What MIX tells of a JPEG 2000 image besides; tiles in pixels."""
+
+    quality_layers: int
+    resolution_levels: int
+    tile_width: int
+    tile_height: int
+
+
+@dataclass(frozen=True)
 class ImageFacts:
     """Technical metadata of one image, in the words of MIX 2.0."""
 
@@ -24,6 +34,7 @@ class ImageFacts:
     sample_unit: str = "integer"
     byte_order: str | None = None
     extra_samples: tuple[str, ...] = ()
+    jpeg2000: Jpeg2000Coding | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip import problems
 from passari_dagster.sip.files import open_regular
-from passari_dagster.sip.formats import accepted, jpeg, markup, tiff
+from passari_dagster.sip.formats import accepted, gif, jp2, jpeg, markup, png, tiff, webp
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.opened import Opened, Reader
 from passari_dagster.sip.rules import Rules
@@ -25,6 +25,10 @@ _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
     for pattern, reader in (
         (rb"\xff\xd8\xff", jpeg.read),
         (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.read),
+        (rb"\x89PNG\r\n\x1a\n", png.read),
+        (rb"GIF8[79]a", gif.read),
+        (rb"RIFF.{4}WEBP", webp.read),
+        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n(?!.{8}mj)", jp2.read),
     )
 )
 """Who reads a file that begins so."""
@@ -32,8 +36,6 @@ _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
 _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.S), name)
     for pattern, name in (
-        (rb"\x89PNG\r\n\x1a\n", "png"),
-        (rb"GIF8[79]a", "gif"),
         (rb"%PDF-", "pdf"),
         (rb"8BPS", "psd"),
         (rb"%!PS", "ps"),
@@ -41,10 +43,9 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\{\\rtf", "rtf"),
         (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument", "odf"),
         (rb"PK(\x03\x04|\x05\x06)", "zip"),
-        (rb"RIFF.{4}WEBP", "webp"),
         (rb"RIFF.{4}WAVE", "wav"),
         (rb"RIFF.{4}AVI ", "avi"),
-        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
         (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
         (rb".{4}ftyp", "mp4"),
         (rb"fLaC", "flac"),
@@ -75,6 +76,11 @@ _DAMAGED = {
     ".jpeg": problems.JPEG_UNDETECTED,
     ".tif": problems.TIFF_DAMAGED,
     ".tiff": problems.TIFF_DAMAGED,
+    ".dng": problems.DNG_DAMAGED,
+    ".png": problems.PNG_DAMAGED,
+    ".gif": problems.GIF_DAMAGED,
+    ".jp2": problems.JP2_DAMAGED,
+    ".webp": problems.WEBP_DAMAGED,
 }
 """What a file is that bears the suffix and has not the beginning of its format."""
 

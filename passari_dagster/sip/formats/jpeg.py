@@ -9,14 +9,21 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from PIL import JpegImagePlugin
 
 from passari_dagster.sip import problems
 from passari_dagster.sip.formats import accepted
 from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
-from passari_dagster.sip.formats.images import BadImageError, decode, require_decodable_size
+from passari_dagster.sip.formats.images import (
+    BadImageError,
+    opened_by_pillow,
+    require_decodable_size,
+    require_memory,
+    require_same_size,
+    take,
+)
 from passari_dagster.sip.formats.opened import Opened
 
 MIMETYPE = "image/jpeg"
@@ -26,6 +33,7 @@ _MAX_SEGMENTS = 20_000  # a bound on the work; ICC and XMP of the largest camera
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # In coded data FF is followed by 00 or a restart marker; anything else ends the scan.
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
@@ -39,32 +47,46 @@ class _Found:
     mpo: bool = False
     adobe_transform: int | None = None
     frame: tuple[int, int, int, int] | None = None  # precision, height, width, components
+    sampling: tuple[tuple[int, int], ...] = ()  # of each component, across and down
+    in_passes: bool = False  # the coefficients of the whole image are wanted before the first pixel
     scans: int = 0
 
 
 def read(file: Opened) -> FileFormat:
     """The format of a JPEG file. See `Reader`."""
     try:
-        version, image = read_jpeg(file.stream)
+        found, image = _read_jpeg(file)
     except BadImageError as error:
         raise problems.JPEG_DAMAGED.found(str(error)) from error
+    version = _version(found.exif, found.jfif, file.rules.jpeg_exif_23)
     if (MIMETYPE, version) not in accepted.table():
         told = f"version {version}" if version else "neither Exif nor JFIF"
         raise problems.JPEG_VERSION.found(told, identified=FileFormat(MIMETYPE, version, images=(image,)))
     return FileFormat(MIMETYPE, version, images=(image,))
 
 
-def read_jpeg(stream: BinaryIO) -> tuple[str | None, ImageFacts]:
-    """Version and technical metadata of a JPEG file, which is decoded as well.
+def _version(exif: str | None, jfif: str | None, exif_23: Literal["exif", "jfif", "freeze"]) -> str | None:
+    """The Exif version where the file has one, else the JFIF version, else None; but for Exif 2.3 by the rule.
 
-    Returns:
-        the Exif version where the file has one, else the JFIF version, else None; and the facts for MIX.
+    The DPS's registry has Exif 2.3 and later as recommended, and at the same time as not supported in its ingest.
+    """
+    if exif is None or tuple(map(int, exif.split("."))) < (2, 3) or exif_23 == "exif":
+        return exif or jfif
+    if exif_23 == "jfif":
+        if jfif is None:
+            raise problems.JPEG_VERSION.found(f"Exif {exif}, and no JFIF version that could be told instead")
+        return jfif
+    raise problems.JPEG_VERSION.found(f"Exif {exif}; see the setting `sip.jpeg_exif_23`")
+
+
+def _read_jpeg(file: Opened) -> tuple[_Found, ImageFacts]:
+    """Versions and technical metadata of a JPEG file, which is decoded as well.
 
     Raises:
         BadImageError: truncated or damaged, or with something after its end.
         ContentProblem: several images in one file (MPO), or too large to be decoded.
     """
-    found = _walk(stream)
+    found = _walk(file.stream)
     if found.frame is None or not found.scans:
         raise BadImageError("the file ends before the image begins")
     precision, height, width, components = found.frame
@@ -72,8 +94,6 @@ def read_jpeg(stream: BinaryIO) -> tuple[str | None, ImageFacts]:
         raise BadImageError("the image has no pixels")
     if found.mpo:
         raise problems.MPO.found("the file has several images; save the first one alone")
-    require_decodable_size(width, height)
-    decode(stream, JpegImagePlugin.JpegImageFile, (width, height), reduced=True)
     facts = ImageFacts(
         width=width,
         height=height,
@@ -81,13 +101,26 @@ def read_jpeg(stream: BinaryIO) -> tuple[str | None, ImageFacts]:
         bits_per_sample=(precision,) * components,
         compression="JPEG",
     )
-    return found.exif or found.jfif, facts
+    require_decodable_size(width * height)
+    if found.in_passes:
+        require_memory(_coefficient_bytes(width, height, found.sampling), "a JPEG in several passes (progressive)")
+    with opened_by_pillow(file, JpegImagePlugin.JpegImageFile) as image:
+        require_same_size((width, height), image.size)
+        image.draft(image.mode, (1, 1))  # all data are decoded, a small image is built of them
+        image.load()
+    return found, facts
+
+
+def _coefficient_bytes(width: int, height: int, sampling: tuple[tuple[int, int], ...]) -> int:
+    """What libjpeg allocates for an image that comes in passes: two bytes for each coefficient."""
+    across, down = max(h for h, _ in sampling), max(v for _, v in sampling)
+    return sum(2 * -(-width * h // across) * -(-height * v // down) for h, v in sampling)
 
 
 def _walk(stream: BinaryIO) -> _Found:
     """From the first marker to the last one."""
     stream.seek(0)
-    if _take(stream, 2) != bytes((0xFF, _SOI)):
+    if take(stream, 2) != bytes((0xFF, _SOI)):
         raise BadImageError("no start of image")
     found = _Found()
     for _ in range(_MAX_SEGMENTS):
@@ -100,10 +133,10 @@ def _walk(stream: BinaryIO) -> _Found:
             continue
         if marker in (0x00, _SOI):
             raise BadImageError(f"unexpected marker {marker:02X}")
-        length = int.from_bytes(_take(stream, 2), "big")
+        length = int.from_bytes(take(stream, 2), "big")
         if length < 2:
             raise BadImageError("a segment without length")
-        _note(found, marker, _take(stream, length - 2))
+        _note(found, marker, take(stream, length - 2))
         if marker == _SOS:
             found.scans += 1
             _skip_scan(stream)
@@ -125,6 +158,10 @@ def _note(found: _Found, marker: int, data: bytes) -> None:
         if len(data) < 6:
             raise BadImageError("a frame without size")
         found.frame = struct.unpack(">BHHB", data[:6])
+        found.sampling = tuple((byte >> 4 or 1, byte & 15 or 1) for byte in data[7::3]) or ((1, 1),)
+        found.in_passes = marker in _PROGRESSIVE
+    elif marker == _SOS and found.frame is not None and data[:1] != found.frame[3].to_bytes(1, "big"):
+        found.in_passes = True  # a scan for each component
 
 
 def _color_space(components: int, transform: int | None) -> str:
@@ -175,11 +212,11 @@ def _ifd(tiff: bytes, offset: int | None) -> dict[int, bytes]:
 
 
 def _marker(stream: BinaryIO) -> int:
-    if _take(stream, 1) != b"\xff":
+    if take(stream, 1) != b"\xff":
         raise BadImageError("a marker is missing")
     code = 0xFF
     while code == 0xFF:  # any number of fill bytes
-        code = _take(stream, 1)[0]
+        code = take(stream, 1)[0]
     return code
 
 
@@ -200,10 +237,3 @@ def _require_end(stream: BinaryIO) -> None:
     while chunk := stream.read(_CHUNK):
         if chunk.strip(b"\0\xff\r\n \x1a"):
             raise BadImageError("there is something after the end of the image")
-
-
-def _take(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise BadImageError("truncated: the end of the image is missing")
-    return data
