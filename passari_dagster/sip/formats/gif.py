@@ -46,7 +46,8 @@ def read(file: Opened) -> FileFormat:
         found = _walk(file.stream)
         _decode(file, found)
     except BadImageError as error:
-        raise problems.GIF_DAMAGED.found(str(error)) from error
+        version = f"19{file.head[3:6].decode('ascii')}"
+        raise problems.GIF_DAMAGED.found(str(error), identified=FileFormat("image/gif", version)) from error
     facts = ImageFacts(
         width=found.width,
         height=found.height,

@@ -120,7 +120,7 @@ def read(file: Opened) -> FileFormat:
         facts = _facts(found)
         _decode(file, found, facts)
     except BadImageError as error:
-        raise problems.JP2_DAMAGED.found(str(error)) from error
+        raise problems.JP2_DAMAGED.found(str(error), identified=FileFormat("image/jp2")) from error
     return FileFormat("image/jp2", images=(facts,))
 
 

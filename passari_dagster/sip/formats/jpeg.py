@@ -60,23 +60,20 @@ def read(file: Opened) -> FileFormat:
         raise problems.JPEG_DAMAGED.found(str(error)) from error
     version = _version(found.exif, found.jfif, file.rules.jpeg_exif_23)
     if (MIMETYPE, version) not in accepted.table():
-        told = f"version {version}" if version else "neither Exif nor JFIF"
+        told = f"Exif {found.exif or 'absent'}, JFIF {found.jfif or 'absent'}; see the setting `sip.jpeg_exif_23`"
+        version = found.exif or found.jfif
         raise problems.JPEG_VERSION.found(told, identified=FileFormat(MIMETYPE, version, images=(image,)))
     return FileFormat(MIMETYPE, version, images=(image,))
 
 
 def _version(exif: str | None, jfif: str | None, exif_23: Literal["exif", "jfif", "freeze"]) -> str | None:
-    """The Exif version where the file has one, else the JFIF version, else None; but for Exif 2.3 by the rule.
+    """The version to tell: of Exif where the file has one, else of JFIF; of Exif 2.3 and later as the rule has it.
 
     The DPS's registry has Exif 2.3 and later as recommended, and at the same time as not supported in its ingest.
     """
     if exif is None or tuple(map(int, exif.split("."))) < (2, 3) or exif_23 == "exif":
         return exif or jfif
-    if exif_23 == "jfif":
-        if jfif is None:
-            raise problems.JPEG_VERSION.found(f"Exif {exif}, and no JFIF version that could be told instead")
-        return jfif
-    raise problems.JPEG_VERSION.found(f"Exif {exif}; see the setting `sip.jpeg_exif_23`")
+    return jfif if exif_23 == "jfif" else None
 
 
 def _read_jpeg(file: Opened) -> tuple[_Found, ImageFacts]:

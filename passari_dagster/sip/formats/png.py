@@ -118,7 +118,7 @@ def read(file: Opened) -> FileFormat:
             # Its pixels were unpacked above; what Pillow will not even open, the DPS refuses.
             require_same_size((header.width, header.height), image.size)
     except BadImageError as error:
-        raise problems.PNG_DAMAGED.found(str(error)) from error
+        raise problems.PNG_DAMAGED.found(str(error), identified=FileFormat("image/png", "1.2")) from error
     color_space, samples, _, alpha = _KINDS[header.kind]
     facts = ImageFacts(
         width=header.width,

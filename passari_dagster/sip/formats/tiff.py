@@ -13,7 +13,7 @@ from PIL import TiffImagePlugin
 
 from passari_dagster.sip import problems
 from passari_dagster.sip.formats import dng
-from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
+from passari_dagster.sip.formats.facts import FileFormat, ImageFacts, Stream
 from passari_dagster.sip.formats.images import (
     MAX_PIXELS_WHOLE,
     BadImageError,
@@ -65,9 +65,12 @@ def read(file: Opened) -> FileFormat:
         tiff = Tiff(file.stream)
         if dng.is_dng(next(tiff.pages())):
             return dng.read(file, tiff)
-        return FileFormat("image/tiff", "6.0", images=_read_pages(file, tiff))
+        pages = _read_pages(file, tiff)
     except BadImageError as error:
         raise problems.TIFF_DAMAGED.found(str(error), identified=FileFormat("image/tiff", "6.0")) from error
+    if len(pages) == 1:
+        return FileFormat("image/tiff", "6.0", images=pages)
+    return FileFormat("image/tiff", "6.0", streams=tuple(Stream(page) for page in pages))
 
 
 def _read_pages(file: Opened, tiff: Tiff) -> tuple[ImageFacts, ...]:

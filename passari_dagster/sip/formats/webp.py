@@ -41,7 +41,7 @@ def read(file: Opened) -> FileFormat:
         found, (width, height) = _walk(file.stream)
         _decode(file, found, width, height)
     except BadImageError as error:
-        raise problems.WEBP_DAMAGED.found(str(error)) from error
+        raise problems.WEBP_DAMAGED.found(str(error), identified=FileFormat("image/webp")) from error
     facts = ImageFacts(
         width=width,
         height=height,
