@@ -83,7 +83,7 @@ def _read_pages(file: Opened, tiff: Tiff) -> tuple[ImageFacts, ...]:
         ContentProblem: several pages where one is allowed, a variant that is not accepted, or too large to be decoded.
     """
     facts: list[ImageFacts] = []
-    in_strips: list[int] = []
+    in_strips: list[tuple[int, bool]] = []
     whole: list[int] = []
     pixels = 0
     for number, page in enumerate(tiff.pages()):
@@ -103,11 +103,12 @@ def _read_pages(file: Opened, tiff: Tiff) -> tuple[ImageFacts, ...]:
             continue
         pixels += image.width * image.height
         require_decodable_size(pixels)
-        if image.width * image.height <= MAX_PIXELS_WHOLE:
+        if image.width * image.height <= MAX_PIXELS_WHOLE or image.color_space == "CIELab":
+            require_memory(4 * image.width * image.height, "a TIFF in CIELab")  # which libvips reads in part only
             whole.append(number)
         else:
             require_memory(_STRIP_COPIES * max(page.parts()[1]), "a TIFF with long strips")
-            in_strips.append(number)
+            in_strips.append((number, not page.tiled))
     with opened_by_pillow(file, TiffImagePlugin.TiffImageFile) as opened:
         for number, image in enumerate(facts):
             # Opened in any case: what Pillow does not know, the DPS refuses.
@@ -115,9 +116,9 @@ def _read_pages(file: Opened, tiff: Tiff) -> tuple[ImageFacts, ...]:
             require_same_size((image.width, image.height), opened.size)
             if number in whole:
                 opened.load()
-    for number in in_strips:
+    for number, first_column in in_strips:
         size = facts[number].width, facts[number].height
-        decode_in_strips(file, "tiffload_source", size, page=number)
+        decode_in_strips(file, "tiffload_source", size, first_column=first_column, page=number)
     return tuple(facts)
 
 

@@ -156,11 +156,15 @@ class Directory:
         """In the words of MIX."""
         return "floating point" if self.integers(SAMPLE_FORMAT, (1,))[0] == 3 else "integer"
 
+    @property
+    def tiled(self) -> bool:
+        """In tiles, not in strips."""
+        return _TILE_OFFSETS in self.entries
+
     def parts(self) -> tuple[Sequence[int], Sequence[int]]:
         """Places and sizes in bytes of the strips or tiles."""
-        tiled = _TILE_OFFSETS in self.entries
-        offsets = self.integers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
-        return offsets, self.integers(_TILE_BYTES if tiled else _STRIP_BYTES)
+        offsets = self.integers(_TILE_OFFSETS if self.tiled else _STRIP_OFFSETS)
+        return offsets, self.integers(_TILE_BYTES if self.tiled else _STRIP_BYTES)
 
     def require_data(self, *, measured: bool) -> None:
         """Every strip or tile is inside the file, and where it can be measured as long as the image needs.
@@ -170,7 +174,7 @@ class Directory:
         """
         width, height = self.size()
         depths = self.bits()
-        tiled = _TILE_OFFSETS in self.entries
+        tiled = self.tiled
         offsets, sizes = self.parts()
         planes = len(depths) if self.integer(_PLANAR, 1) == 2 else 1
         across, down = width, self.integer(_ROWS_PER_STRIP, 2**32 - 1)
