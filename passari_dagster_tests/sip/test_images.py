@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from passari_dagster.errors import ContentProblem
-from passari_dagster.sip.formats import images, jpeg
+from passari_dagster.sip.formats import images, jp2, jpeg
 from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
 from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip import content
 from passari_dagster_tests.sip.content import look
-from passari_dagster_tests.sip.samples.images import BROKEN, SAMPLES, dng, saved
+from passari_dagster_tests.sip.samples.images import BROKEN, SAMPLES, dng, endless_packet_lengths, saved
 from passari_dagster_tests.sip.samples.sample import Sample
 
 RULES = Rules(multi_page_tiff=True)
@@ -59,7 +59,8 @@ def test_libvips_sees_the_same_size(sample: Sample, tmp_path: Path) -> None:
     import pyvips
 
     if sample.filename == "lab.tif":
-        pytest.raises(pyvips.Error, pyvips.Image.new_from_buffer, sample.make(), "")  # so we leave it to Pillow
+        with pytest.raises(pyvips.Error):  # so we leave it to Pillow
+            pyvips.Image.new_from_buffer(sample.make(), "")
         return
     image = pyvips.Image.new_from_buffer(sample.make(), "")
     first = facts_of(sample.make())[0]
@@ -265,6 +266,14 @@ def test_what_can_only_be_decoded_whole_is_bounded(monkeypatch: pytest.MonkeyPat
         assert found.reason == "Image too large to be checked"
     assert isinstance(look(saved("JPEG")), FileFormat)
     assert isinstance(look(saved("WEBP")), FileFormat)
+
+
+def test_jpylyzer_does_not_look_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jp2, "_MAX_LOOKS", 10_000)
+    found = look(endless_packet_lengths())
+    assert isinstance(found, ContentProblem)
+    assert "too intricate" in found.detail
+    assert isinstance(look(saved("JPEG2000")), FileFormat)
 
 
 def test_subsampled_colours_take_less_memory() -> None:

@@ -20,10 +20,12 @@ from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.opened import Opened, Reader
 from passari_dagster.sip.rules import Rules
 
+_DPX = {b"V1.0": "1.0", b"V2.0": "2.0"}
 _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
     (re.compile(pattern, re.S), reader)
     for pattern, reader in (
         (rb"\xff\xd8\xff", jpeg.read),
+        (rb"SDPX|XPDS", lambda file: FileFormat("image/x-dpx", _DPX.get(file.head[8:12]))),
         (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.read),
         (rb"\x89PNG\r\n\x1a\n", png.read),
         (rb"GIF8[79]a", gif.read),

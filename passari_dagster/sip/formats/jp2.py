@@ -54,13 +54,20 @@ class _Budget:
 
 
 class _Bytes(bytes):
-    """Bytes of the file; each look into them is counted."""
+    """Bytes of the file; each look into them, and into what was cut out of them, is counted."""
 
     budget: _Budget
 
     def __getitem__(self, key: Any) -> Any:
         self.budget.spend()
-        return super().__getitem__(key)
+        found = super().__getitem__(key)
+        return _counted(found, self.budget) if isinstance(found, bytes) else found
+
+
+def _counted(data: bytes, budget: _Budget) -> _Bytes:
+    found = _Bytes(data)
+    found.budget = budget
+    return found
 
 
 class _Window:
@@ -79,9 +86,7 @@ class _Window:
         if size > _MAX_COPIED:
             return _Window(self._stream, self._start + first, size, self._budget)
         self._stream.seek(self._start + first)
-        found = _Bytes(self._stream.read(size))
-        found.budget = self._budget
-        return found
+        return _counted(self._stream.read(size), self._budget)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,18 @@ def damaged_tile() -> bytes:
     return changed(data, at, (int.from_bytes(data[at : at + 4], "big") + 3).to_bytes(4, "big"))
 
 
+def endless_packet_lengths() -> bytes:
+    """A JP2 with a list of packet lengths whose last one goes on beyond its end."""
+    data = saved("JPEG2000")
+    part, coded, box = data.index(b"\xff\x90") + 6, data.index(b"\xff\x93"), data.index(b"jp2c") - 4
+    lengths = b"\xff\x58" + (8).to_bytes(2, "big") + b"\0\x81\x82\x83\x84\xff"
+    longer = data[:coded] + lengths + data[coded:]
+    for at in (part, box):
+        size = int.from_bytes(data[at : at + 4], "big")
+        longer = changed(longer, at, (size + len(lengths) if size else 0).to_bytes(4, "big"))
+    return longer
+
+
 # DNG
 
 
@@ -261,6 +273,7 @@ BROKEN = [
     Broken("kuva.dng", lambda: dng(cut=100), _DNG, "cut off"),
     Broken("kuva.dng", lambda: dng((1, 6)), "Version of file format not supported: dng", "DNG 1.6"),
     Broken("kuva.dng", lambda: b"rubbish", _DNG, "another beginning"),
+    Broken("kuva.dpx", lambda: b"SDPX\0\0\x08\0V2.0" + bytes(2048), "File format not yet packaged: dpx", "a film scan"),
     Broken("kuva.tif", content.multi_page_tiff, "Multi-page TIFF not allowed", "two pages"),
     Broken("kuva.tif", content.big_tiff, "TIFF variant not supported", "BigTIFF"),
     Broken("kuva.tif", circular_tiff, "Multi-page TIFF not allowed", "its directories go in a circle"),
