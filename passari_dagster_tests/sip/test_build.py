@@ -27,7 +27,6 @@ from passari_dagster_tests.sip.content import (
     certificate,
     describe,
     fill,
-    image_file,
     jpeg,
     mpo,
     private_pem,
@@ -171,16 +170,16 @@ def test_only_images_have_metadata_extraction_without_images_none(
 def test_all_problems_of_an_object_are_told_at_once(sip: Path, tmp_path: Path, signer: Signer) -> None:
     """The museum should not have to come back for each file."""
     files = SMALL | {
-        "attachments/1/a.png": image_file("PNG"),
+        "attachments/1/a.psd": b"8BPS",
         "attachments/1/kesä.jpg": jpeg(),
         "attachments/2/b.jpg": mpo(),
         "attachments/2/c.jpg": jpeg()[:-200],
     }
     with pytest.raises(ContentProblem) as caught:
         build_sip(sip, tmp_path / "x.tar", describe(fill(sip, files)), signer)
-    assert caught.value.reason == "Unsupported file format: png"
+    assert caught.value.reason == "Unsupported file format: psd"
     assert len(caught.value.detail.splitlines()) == 4
-    for text in ("a.png", "non-ASCII", "MPO JPEG files not supported", "truncated"):
+    for text in ("a.psd", "non-ASCII", "MPO JPEG files not supported", "truncated"):
         assert text in caught.value.detail
     assert list(tmp_path.glob("x.tar*")) == []
 

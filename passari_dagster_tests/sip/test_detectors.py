@@ -69,7 +69,7 @@ def test_a_museums_detector_freezes_with_its_own_reason(
     assert (caught.value.reason, caught.value.code) == ("Image is a thumbnail", "thumbnail")
     assert caught.value.advice == "Upload the original."
     assert "'attachments/1/kuva.jpg': Image is a thumbnail: " in caught.value.detail
-    assert "'attachments/2/kuva.gif': Unsupported file format: gif" in caught.value.detail, "all are told together"
+    assert "'attachments/2/kuva.gif': GIF file is damaged" in caught.value.detail, "all are told together"
     assert any("Image is a thumbnail" in line for line in lines)
 
 
