@@ -22,6 +22,7 @@ WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 256, 257
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
 _MAX_VALUES = 500_000  # more strips or tiles than that are not believable
+_MAX_SAMPLES = 1_000
 _MAX_SHORT_TEXT = 64
 _MAX_DIRECTORIES = 5_000
 
@@ -145,6 +146,8 @@ class Directory:
     def bits(self) -> tuple[int, ...]:
         """Of each sample of a pixel."""
         samples = self.integer(SAMPLES, 1)
+        if samples > _MAX_SAMPLES:
+            raise BadImageError(f"{samples} samples per pixel are not believable")
         bits = tuple(self.integers(BITS, (1,)))
         if len(bits) == 1:
             bits *= samples

@@ -272,6 +272,12 @@ BROKEN = [
     Broken("kuva.jp2", lambda: changed(saved("JPEG2000"), 20, b"jpx "), "Unsupported file format: jpx", "a JPX"),
     Broken("kuva.dng", lambda: dng(cut=100), _DNG, "cut off"),
     Broken("kuva.dng", lambda: dng((1, 6)), "Version of file format not supported: dng", "DNG 1.6"),
+    Broken(
+        "kuva.dng",
+        lambda: dng().replace(struct.pack("<HHII", 277, 4, 1, 1), struct.pack("<HHII", 277, 4, 1, 2**31)),
+        _DNG,
+        "more samples in a pixel than memory holds",
+    ),
     Broken("kuva.dng", lambda: b"rubbish", _DNG, "another beginning"),
     Broken("kuva.dpx", lambda: b"SDPX\0\0\x08\0V2.0" + bytes(2048), "File format not yet packaged: dpx", "a film scan"),
     Broken("kuva.tif", content.multi_page_tiff, "Multi-page TIFF not allowed", "two pages"),
