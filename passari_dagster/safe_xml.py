@@ -5,12 +5,24 @@ Only parsing belongs here; what the documents mean is known by the packages that
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from xml.parsers import expat
+
 from lxml import etree
 
 from passari_dagster.errors import PassariError
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """Largest document read into memory: a search page of 500 objects is about 4 MB."""
+
+MAX_DEPTH = 1000
+"""Deepest nesting of elements in `scan`."""
+
+MAX_TOKEN_BYTES = 16 * 1024 * 1024
+"""Longest tag, comment or piece of text without markup in `scan`: the parser keeps one of them whole."""
+
+Visitor = Callable[[str, dict[str, str]], None]
+"""Gets the name and the attributes of an element, names with their namespace: `{urn:a}b`."""
 
 
 class UnsafeXmlError(PassariError):
@@ -45,3 +57,65 @@ def parse(data: bytes, *, source: str, limit: int = MAX_DOCUMENT_BYTES) -> etree
     if root.getroottree().docinfo.doctype:
         raise UnsafeXmlError(f"{source}: has a document type declaration, which is refused")
     return root
+
+
+def scan(chunks: Iterable[bytes], *, source: str, visit: Visitor | None = None) -> tuple[str, dict[str, str]]:
+    """Whether an untrusted document of any size is well-formed, namespaces included; nothing of it is kept.
+
+    A document type declaration is passed over, never fetched; entities may not be declared.
+
+    Arguments:
+        chunks: the whole document, in pieces.
+        source: what it is, for the message: a file name.
+        visit: gets every element, in the order of the start tags.
+
+    Returns:
+        name and attributes of the root element, as `Visitor` has them.
+
+    Raises:
+        UnsafeXmlError: not well-formed, declares entities, or exceeds `MAX_DEPTH` or `MAX_TOKEN_BYTES`.
+    """
+    parser = expat.ParserCreate(namespace_separator="}")
+    roots: list[tuple[str, dict[str, str]]] = []
+    depth = fed = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        deeper(name, attributes)
+        named = _braced(name), {_braced(key): value for key, value in attributes.items()}
+        if not roots:
+            roots.append(named)
+        if visit is None:
+            parser.StartElementHandler = deeper
+        else:
+            visit(*named)
+
+    def deeper(_name: str, _attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise UnsafeXmlError(f"{source}: more than {MAX_DEPTH} elements inside each other")
+
+    def end(_name: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def entity(*_declaration: object) -> None:
+        raise UnsafeXmlError(f"{source}: declares an entity, which is refused")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.EntityDeclHandler = entity
+    try:
+        for chunk in chunks:
+            parser.Parse(chunk, False)
+            fed += len(chunk)
+            if fed - parser.CurrentByteIndex > MAX_TOKEN_BYTES:
+                raise UnsafeXmlError(f"{source}: more than {MAX_TOKEN_BYTES} bytes without an end")
+        parser.Parse(b"", True)
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: of an unknown encoding
+        raise UnsafeXmlError(f"{source}: not well-formed XML: {error}") from error
+    return roots[0]
+
+
+def _braced(name: str) -> str:
+    return "{" + name if "}" in name else name

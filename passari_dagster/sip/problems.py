@@ -176,6 +176,44 @@ TOOL = Kind(
     "a PDF/A that veraPDF finds not to be one",
 )
 
+# Documents
+
+PDF_DAMAGED = Kind("pdf-damaged", "PDF file is damaged", "Export the document again.", "a PDF that was cut off")
+PDF_ENCRYPTED = Kind(
+    "pdf-encrypted",
+    "PDF file is encrypted",
+    "Save the document without password and restrictions.",
+    "a PDF that may not be printed",
+)
+PDF_VERSIONS = Kind(
+    "pdf-versions",
+    "PDF file tells two versions",
+    "Save the document anew, best as PDF/A: the tools of the DPS do not agree on its version.",
+    "a PDF 1.4 that was changed by a program for PDF 1.7",
+)
+PDFA_INVALID = Kind(
+    "pdfa", "PDF/A file is not valid", "Export the document as PDF/A again.", "a PDF/A-1 with compressed metadata"
+)
+OFFICE_DAMAGED = Kind(
+    "office-damaged", "Office file is damaged", "Save the document again.", "a text document that was cut off"
+)
+OFFICE_PASSWORD = Kind(
+    "office-password",
+    "Office file is protected by a password",
+    "Save the document without a password.",
+    "a spreadsheet that asks for a password",
+)
+EPUB_DAMAGED = Kind("epub-damaged", "EPUB file is damaged", "Export the book again.", "an EPUB without its chapters")
+EPUB_PROTECTED = Kind(
+    "epub-protected", "EPUB file is protected", "Get the book without copy protection.", "a book from a shop"
+)
+TOO_MUCH_WORK = Kind(
+    "too-much-work",
+    "Document too large to be checked",
+    "Save the document in parts.",
+    "a decompression bomb: a text of 1 MB that grows to 1 GB",
+)
+
 # Text and XML
 
 TEXT_ENCODING = Kind(

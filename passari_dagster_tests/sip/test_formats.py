@@ -91,7 +91,6 @@ def test_an_odd_place_in_a_tiff_fails_in_the_dps() -> None:
 @pytest.mark.parametrize(
     ("data", "suffix", "expected"),
     [
-        (content.image_file("PDF"), ".pdf", "pdf"),
         (b"8BPS\0\1", ".psd", "psd"),
         (b"PK\3\4aaaa", ".zip", "zip"),
         (b"a;b\n1;2\n", ".CSV", "csv"),

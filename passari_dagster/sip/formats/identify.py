@@ -15,7 +15,22 @@ from typing import BinaryIO
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip import problems
 from passari_dagster.sip.files import open_regular
-from passari_dagster.sip.formats import accepted, gif, jp2, jpeg, markup, png, tiff, webp
+from passari_dagster.sip.formats import (
+    accepted,
+    gif,
+    jp2,
+    jpeg,
+    markup,
+    odf,
+    ole,
+    ooxml,
+    pdf,
+    png,
+    postscript,
+    tiff,
+    webp,
+    zipped,
+)
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.opened import Opened, Reader
 from passari_dagster.sip.rules import Rules
@@ -31,6 +46,10 @@ _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
         (rb"GIF8[79]a", gif.read),
         (rb"RIFF.{4}WEBP", webp.read),
         (rb"\x00\x00\x00\x0cjP  \r\n\x87\n(?!.{8}mj)", jp2.read),
+        (rb"%PDF-", pdf.read),
+        (rb"PK\x03\x04", zipped.read),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ole.read),
+        (rb"%!PS-Adobe-\d\.\d EPSF|\xc5\xd0\xd3\xc6", postscript.read),
     )
 )
 """Who reads a file that begins so."""
@@ -38,13 +57,10 @@ _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
 _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.S), name)
     for pattern, name in (
-        (rb"%PDF-", "pdf"),
         (rb"8BPS", "psd"),
         (rb"%!PS", "ps"),
-        (rb"\xc5\xd0\xd3\xc6", "eps"),
         (rb"\{\\rtf", "rtf"),
-        (rb"PK\x03\x04.{26}mimetypeapplication/vnd\.oasis\.opendocument", "odf"),
-        (rb"PK(\x03\x04|\x05\x06)", "zip"),
+        (rb"PK\x05\x06", "zip"),
         (rb"RIFF.{4}WAVE", "wav"),
         (rb"RIFF.{4}AVI ", "avi"),
         (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
@@ -52,7 +68,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb".{4}ftyp", "mp4"),
         (rb"fLaC", "flac"),
         (rb"ID3", "mp3"),
-        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
         (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
         (rb"(?i)\s*<(!doctype\s+)?html[\s>]", "html"),
     )
@@ -83,6 +98,9 @@ _DAMAGED = {
     ".gif": problems.GIF_DAMAGED,
     ".jp2": problems.JP2_DAMAGED,
     ".webp": problems.WEBP_DAMAGED,
+    ".pdf": problems.PDF_DAMAGED,
+    ".epub": problems.EPUB_DAMAGED,
+    **dict.fromkeys(odf.SUFFIXES | ooxml.SUFFIXES | ole.SUFFIXES, problems.OFFICE_DAMAGED),
 }
 """What a file is that bears the suffix and has not the beginning of its format."""
 
@@ -144,7 +162,7 @@ def _read(file: Opened) -> FileFormat:
     if markup.looks_like_xml(file.head, file.suffix):
         return markup.read_xml(file)
     if file.suffix in _DAMAGED:
-        raise _DAMAGED[file.suffix].found("the file does not begin as such an image does")
+        raise _DAMAGED[file.suffix].found("the file does not begin as such a file does")
     if file.suffix not in _TEXT_SUFFIXES:
         raise _unsupported_suffix(file.suffix)
     try:

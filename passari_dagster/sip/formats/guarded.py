@@ -1,0 +1,78 @@
+"""Looks through a hostile file in a process of its own, whose memory and time are limited.
+
+For libraries that keep a file's structure in memory, or may crash: such a file then costs that process only. Used by
+`pdf` and `ole`; which facts are wanted of a file is known by the modules that are run here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from passari_dagster.sip import problems
+from passari_dagster.sip.problems import Kind
+
+MAX_MEMORY = 1024 * 1024 * 1024
+"""Address space of the process, bytes."""
+
+MAX_CPU_SECONDS = 120
+"""A PDF of 100 MB takes less than one."""
+
+MAX_SECONDS = 600
+"""Wall time, for a disk that is slow."""
+
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+_TOO_LARGE = "too_large"
+
+
+def facts(module: str, path: Path, damaged: Kind) -> dict[str, Any]:
+    """What a module finds in a file, when it is run with `serve`.
+
+    Arguments:
+        module: its full name.
+        path: the file.
+        damaged: what is raised when the process crashes.
+
+    Raises:
+        ContentProblem: more work than is allowed, or a crash.
+        OSError: a fault of the file system, or the process was stopped by somebody else.
+    """
+    command = [sys.executable, "-I", "-m", module, str(path.absolute())]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=MAX_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_SECONDS} seconds") from None
+    if done.returncode == -signal.SIGXCPU:
+        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_CPU_SECONDS} seconds of computing")
+    if -done.returncode in _CRASHES:
+        raise damaged.found("the library that reads such files crashes on it")
+    if done.returncode != 0:
+        told = done.stderr.decode(errors="replace").strip()
+        raise OSError(f"{path}: {module} ended with {done.returncode}: {told[-500:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    if found.get(_TOO_LARGE):
+        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_MEMORY} bytes of memory are needed")
+    return found
+
+
+def serve(examine: Callable[[str], dict[str, object]]) -> None:
+    """Be that process: examine the file that the command line names, and tell what was found.
+
+    Arguments:
+        examine: gets the path; its answer is what `facts` returns. May raise MemoryError.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        found = examine(sys.argv[1])
+    except MemoryError:
+        found = {_TOO_LARGE: True}
+    os.write(sys.stdout.fileno(), json.dumps(found).encode())
