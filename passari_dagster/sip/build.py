@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
-from lxml import etree
-
 from passari_dagster import durable, safe_xml
 from passari_dagster.errors import ContentProblem, PermanentFailure
-from passari_dagster.sip import detectors, originals, problems
+from passari_dagster.sip import detectors, lido, originals, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, changed, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.identify import examine
-from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.mets import PackedFile, mets_document
 from passari_dagster.sip.names import check_path
 from passari_dagster.sip.signature import Signer, load_signer
@@ -35,8 +32,6 @@ __all__ = [
     "build_sip",
     "load_signer",
 ]
-
-_LIDO = "{http://www.lido-schema.org}"
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,10 @@ def build_sip(
     _check(description)
     _require_same_files(source, description)
     files = _examined(source, description, log)
-    lido = _lido(source, files, description.lido)
-    mets = mets_document(description, files, lido, now=now)
+    described = _lido(source, files, description.lido)
+    if described.left_out:
+        log(f"{description.lido}: {described.note}")
+    mets = mets_document(description, files, described, now=now)
     mets_sha256 = hashlib.sha256(mets).hexdigest()
     members = [
         _in_memory("mets.xml", mets),
@@ -211,8 +208,8 @@ def _together(found: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProbl
     return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice)
 
 
-def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> etree._Element:
-    """Root element of the LIDO document, as it goes into the METS."""
+def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> lido.Embedded:
+    """The LIDO document, as it goes into the METS."""
     file = next(file for file in files if file.source.path == path)
     too_large = file.examined.size > safe_xml.MAX_DOCUMENT_BYTES
     data = b"" if too_large else (source / path).read_bytes()
@@ -221,14 +218,7 @@ def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> e
         raise changed(path, downloaded=file.source.sha256 is not None)
     if too_large:
         raise problems.LIDO_INVALID.found(f"{path} has {file.examined.size} bytes")
-    try:
-        # Inside the METS the schemas are those of the METS.
-        root = safe_xml.parse(strip_schema_location(data), source=str(path))
-    except safe_xml.UnsafeXmlError as error:
-        raise problems.LIDO_INVALID.found(str(error)) from error
-    if root.tag not in (f"{_LIDO}lidoWrap", f"{_LIDO}lido"):
-        raise problems.LIDO_INVALID.found(f"the root element of {path} is {root.tag!r}")
-    return root
+    return lido.embedded(data, str(path))
 
 
 def _in_memory(name: str, data: bytes) -> Member:

@@ -54,7 +54,7 @@ class SipDescription:
         organization: name of the museum.
         created: when the first package of the object was made, with a time zone.
         modified: when this one is made, where it updates a preserved one; None: a first submission.
-        lido: path of the LIDO 1.0 document among `files`; it is also embedded as descriptive metadata.
+        lido: path of the LIDO document, 1.0 or 1.1, among `files`; it is also embedded as descriptive metadata.
         files: every file of the package.
         events: what happened before.
         rules: what the installation lets pass.

@@ -14,6 +14,7 @@ NAMESPACES: dict[str, str] = {
     "mix": "http://www.loc.gov/mix/v20",
     "audiomd": "http://www.loc.gov/audioMD/",
     "videomd": "http://www.loc.gov/videoMD/",
+    "addml": "http://www.arkivverket.no/standarder/addml",
     "xlink": "http://www.w3.org/1999/xlink",
     "xsi": "http://www.w3.org/2001/XMLSchema-instance",
 }

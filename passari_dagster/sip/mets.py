@@ -1,6 +1,7 @@
 """`mets.xml`: the national METS profile for cultural heritage, catalogue and specification 1.8.0.
 
-Only how the document is put together belongs here; `premis`, `mix`, `audiomd` and `videomd` write their own sections.
+Only how the document is put together belongs here; `premis`, `mix`, `audiomd`, `videomd` and `addml` write their own
+sections.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from urllib.parse import quote
 from lxml import etree
 
 from passari_dagster import __version__
+from passari_dagster.sip.addml import addml
 from passari_dagster.sip.audiomd import audiomd
 from passari_dagster.sip.description import SipDescription, SourceFile
 from passari_dagster.sip.elements import NAMESPACES, add, iso, qname
 from passari_dagster.sip.formats.facts import AudioFacts, Examined, FileFormat, ImageFacts, VideoFacts
+from passari_dagster.sip.lido import Embedded
 from passari_dagster.sip.mix import mix
 from passari_dagster.sip.premis import Event, premis_agent, premis_bitstream, premis_event, premis_object
 from passari_dagster.sip.videomd import videomd
@@ -32,7 +35,7 @@ _Place = PurePosixPath | tuple[PurePosixPath, int]
 """What a metadata section is about: a file, a directory, or a stream of a file by its number."""
 
 _ROOT = PurePosixPath()
-_OTHER = frozenset({"AudioMD", "VideoMD"})
+_OTHER = frozenset({"AudioMD", "VideoMD", "ADDML"})
 """Kinds of metadata that METS itself does not know."""
 _NAMESPACE = uuid.UUID("6f8f2a0e-5f0e-5b52-9d4b-3f1c0a1f7c11")  # of all ids below; any constant will do
 
@@ -62,27 +65,30 @@ class PackedFile:
 
 
 def mets_document(
-    description: SipDescription, files: tuple[PackedFile, ...], lido: etree._Element, *, now: datetime
+    description: SipDescription, files: tuple[PackedFile, ...], lido: Embedded, *, now: datetime
 ) -> bytes:
     """The whole `mets.xml`, UTF-8.
 
     Arguments:
         description: the package.
         files: its files, examined, sorted by path.
-        lido: root element of the LIDO document; it is moved into the METS.
+        lido: the LIDO document; its root is moved into the METS.
         now: the time of the packaging.
 
     Raises:
         ValueError: an event about something that is not in the package, or a time without a zone.
     """
-    return _Builder(description, files, now).build(lido)
+    return _Builder(description, files, lido, now).build()
 
 
 class _Builder:
     """Collects which sections concern which file or directory while it writes them."""
 
-    def __init__(self, description: SipDescription, files: tuple[PackedFile, ...], now: datetime) -> None:
+    def __init__(
+        self, description: SipDescription, files: tuple[PackedFile, ...], lido: Embedded, now: datetime
+    ) -> None:
         self.description = description
+        self.lido = lido
         self.files = files
         self.now = now
         # Ids are derived, so that the same package made again has the same; they differ between versions.
@@ -92,7 +98,7 @@ class _Builder:
         self.directories = {_ROOT} | {parent for file in files for parent in file.source.path.parents}
         self.sections: dict[_Place, list[str]] = {path: [] for path in (*self.by_path, *self.directories)}
 
-    def build(self, lido: etree._Element) -> bytes:
+    def build(self) -> bytes:
         root = etree.Element(
             qname("mets:mets"),
             {
@@ -110,7 +116,7 @@ class _Builder:
             nsmap=NAMESPACES,
         )
         self._header(root)
-        self._descriptive(root, lido)
+        self._descriptive(root)
         self._administrative(root)
         group = add(add(root, "mets:fileSec"), "mets:fileGrp")
         for file in self.files:
@@ -129,10 +135,10 @@ class _Builder:
         agent = add(header, "mets:agent", None, {"ROLE": "CREATOR", "TYPE": "ORGANIZATION"})
         add(agent, "mets:name", self.description.organization)
 
-    def _descriptive(self, root: etree._Element, lido: etree._Element) -> None:
+    def _descriptive(self, root: etree._Element) -> None:
         section = add(root, "mets:dmdSec", None, {"ID": self._id("dmdSec"), "CREATED": iso(self.now)})
         wrap = add(section, "mets:mdWrap", None, {"MDTYPE": "LIDO", "MDTYPEVERSION": "1.0"})
-        add(wrap, "mets:xmlData").append(lido)
+        add(wrap, "mets:xmlData").append(self.lido.root)
 
     def _administrative(self, root: etree._Element) -> None:
         administrative = add(root, "mets:amdSec")
@@ -148,6 +154,12 @@ class _Builder:
                 self._technical(administrative, file, image, f"mix {number} {path}", path)
             if file.format.audio is not None:
                 self._technical(administrative, file, file.format.audio, f"audio {path}", path)
+            if file.format.table is not None:
+                addml(
+                    self._section(administrative, "techMD", "ADDML", "8.3", f"addml {path}", [path]),
+                    file.format,
+                    file.href,
+                )
             self._streams(administrative, file)
         agent = self._uuid("agent")
         everywhere = [_ROOT, *self.by_path]
@@ -228,6 +240,7 @@ class _Builder:
         valid = [path for path, file in self.by_path.items() if file.use is None]
         images = self._with_facts(ImageFacts)
         recordings = self._with_facts(AudioFacts, VideoFacts)
+        tables = [path for path, file in self.by_path.items() if file.format.table is not None]
         # Type, detail, note, the files done to; and whether the event stands at the root instead.
         done: list[tuple[str, str, str, list[PurePosixPath], bool]] = [
             (
@@ -267,8 +280,15 @@ class _Builder:
             ),
             (
                 "metadata extraction",
+                "Technical metadata extraction as ADDML metadata from CSV files",
+                "ADDML metadata created",
+                tables,
+                False,
+            ),
+            (
+                "metadata extraction",
                 "Descriptive metadata import to the METS document",
-                "LIDO document embedded",
+                self.lido.note,
                 [self.description.lido],
                 True,
             ),

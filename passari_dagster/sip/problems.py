@@ -225,6 +225,39 @@ TEXT_CONTROL = Kind(
     "Remove them, or find out what the file is.",
     "a form feed of old",
 )
+TEXT_TOO_LARGE = Kind(
+    "text-too-large",
+    "Text file too large to be checked",
+    "Save it in parts, or as another format.",
+    "an HTML page of 50 megabytes, or a table of 20,000 columns",
+)
+CSV_DAMAGED = Kind(
+    "csv-damaged",
+    "CSV file is not a table",
+    "Save the table again, with the same number of fields in every row; if it is no table, as .txt.",
+    "a row that has one field more than the first",
+)
+JSON_DAMAGED = Kind(
+    "json-damaged", "JSON file is not valid", "Correct the file, or export it again as UTF-8.", "a comma at the end"
+)
+HTML_DAMAGED = Kind(
+    "html-damaged",
+    "HTML file is not valid",
+    "Correct the page; validator.w3.org tells what is wrong with it.",
+    "an image without a text instead, or an element that is not closed",
+)
+HTML_DOCTYPE = Kind(
+    "html-doctype",
+    "HTML file has no document type declaration",
+    "Begin the page with <!DOCTYPE html>.",
+    "a page that begins with <html>",
+)
+HTML_ENCODING = Kind(
+    "html-encoding",
+    "HTML encoding not supported",
+    'Save the page as UTF-8, with <meta charset="utf-8">.',
+    "a page that says it is in windows-1252",
+)
 XML_DAMAGED = Kind(
     "xml-damaged", "XML file is not well-formed", "Correct the document.", "an element that is not closed"
 )

@@ -1,6 +1,7 @@
 """What a download brought, file by file, with digests: the packager compares, so that nothing is lost on the way.
 
-The manifest lies beside the files, in the package directory, and not in the package.
+The manifest lies beside the files, in the package directory, and not in the package. So does what was changed in the
+documents before they were written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from passari_dagster import durable
 from passari_dagster.errors import PermanentFailure
 
 NAME = "manifest.json"
+CHANGES = "changes.json"
 
 
 class Manifest:
@@ -24,21 +26,32 @@ class Manifest:
     """
 
     def __init__(self, root: Path) -> None:
-        self._path = root / NAME
-        try:
-            self.digests: dict[str, str] = json.loads(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            self.digests = {}
+        self._path, self._changes_path = root / NAME, root / CHANGES
+        self.digests = _read(self._path)
+        self.changes = _read(self._changes_path)
+        """What was changed in documents, by path."""
 
     def add(self, files: Mapping[str, str]) -> None:
         """Record files: a lower-case hex SHA-256 digest for each path."""
         self.digests.update(files)
         self._write()
 
+    def tell_change(self, path: str, note: str | None) -> None:
+        """Record what was changed in a document, before the document is; None: nothing, it is as MuseumPlus gave it."""
+        if note == self.changes.get(path):
+            return
+        if note is None:
+            del self.changes[path]
+        else:
+            self.changes[path] = note
+        _write(self._changes_path, self.changes)
+
     def keep_only(self, paths: set[str]) -> None:
         """Forget files that are no longer part of the object."""
         self.digests = {path: digest for path, digest in self.digests.items() if path in paths}
         self._write()
+        for path in set(self.changes) - paths:
+            self.tell_change(path, None)
 
     def holds(self, path: str, file: Path) -> bool:
         """Whether the file is the one that was recorded under this path."""
@@ -60,4 +73,16 @@ class Manifest:
         return data
 
     def _write(self) -> None:
-        durable.write_bytes(self._path, json.dumps(self.digests, sort_keys=True, indent=0).encode())
+        _write(self._path, self.digests)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        entries: dict[str, str] = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return entries
+
+
+def _write(path: Path, entries: Mapping[str, str]) -> None:
+    durable.write_bytes(path, json.dumps(entries, sort_keys=True, indent=0).encode())

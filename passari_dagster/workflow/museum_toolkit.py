@@ -21,9 +21,9 @@ from passari_dagster.museumplus.client import Missing, MuseumPlus, NotInMuseumPl
 from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
 from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
-from passari_dagster.sip.formats.markup import strip_schema_location
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
+from passari_dagster.sip.schema_location import Stripped, strip_schema_location
 from passari_dagster.sip.signature import load_signer
 from passari_dagster.sip.tools import Tools
 from passari_dagster.workflow import premis_events
@@ -48,7 +48,7 @@ class MuseumToolkit:
         same; all others are fetched. The manifest, which the packager goes by, records each.
         """
         object_id = package.object_id
-        files = _Files(root / "sip", Manifest(root))
+        files = _Files(root / "sip", Manifest(root), log)
         with MuseumPlus(self._settings.museumplus) as museum:
             document = museum.item("Object", object_id)
             item = items.read_object(document)
@@ -61,10 +61,10 @@ class MuseumToolkit:
                 modified.append(self._download_attachment(museum, attachment_id, files, log).modified)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
-                files.write(activity_document(activity_id), strip_schema_location(activity))
+                files.write_document(activity_document(activity_id), strip_schema_location(activity))
             if museum.item("Object", object_id) != document:
                 raise TransientFailure(f"object {object_id} was changed in MuseumPlus while it was downloaded")
-        files.write(OBJECT, strip_schema_location(document))
+        files.write_document(OBJECT, strip_schema_location(document))
         files.remove_others()
         dates = [date for date in modified if date is not None]
         return Downloaded(object_modified=max(dates, default=None), attachment_ids=item.attachment_ids)
@@ -72,13 +72,15 @@ class MuseumToolkit:
     def _download_attachment(
         self, museum: MuseumPlus, attachment_id: int, files: _Files, log: Log
     ) -> items.AttachmentItem:
-        document = strip_schema_location(museum.item("Multimedia", attachment_id))
+        stripped = strip_schema_location(museum.item("Multimedia", attachment_id))
+        document = stripped.data
         attachment = items.read_attachment(document)
         name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
         metadata = attachment_document(attachment_id)
         file = metadata.with_name(name)
         if files.has(metadata, document) and files.has(file):
             log(f"attachment {attachment_id}: {name!r} is here already")
+            files.tell_change(metadata, stripped)
             return attachment
         files.begin_anew(metadata.parent)
         download = museum.download_attachment(attachment_id, files.sip / file)
@@ -87,7 +89,7 @@ class MuseumToolkit:
         else:
             files.add(file, download.sha256)
             log(f"attachment {attachment_id}: {name!r}, {download.size} bytes, SHA-256 {download.sha256}")
-        files.write(metadata, document)
+        files.write_document(metadata, stripped)
         return attachment
 
     def package(self, package: PackageFacts, root: Path, log: Log) -> Packaged:
@@ -209,8 +211,8 @@ def _rules(settings: Settings) -> Rules:
 class _Files:
     """The files of a download, and the manifest that records them."""
 
-    def __init__(self, sip: Path, manifest: Manifest) -> None:
-        self.sip, self._manifest = sip, manifest
+    def __init__(self, sip: Path, manifest: Manifest, log: Log) -> None:
+        self.sip, self._manifest, self._log = sip, manifest, log
         self._present: set[str] = set()
 
     def write(self, path: PurePosixPath, data: bytes) -> None:
@@ -218,6 +220,17 @@ class _Files:
         (self.sip / path).parent.mkdir(exist_ok=True)
         durable.write_bytes(self.sip / path, data)
         self.add(path, hashlib.sha256(data).hexdigest())
+
+    def write_document(self, path: PurePosixPath, document: Stripped) -> None:
+        """A document that was perhaps changed by us, which is told."""
+        self.tell_change(path, document)
+        self.write(path, document.data)
+
+    def tell_change(self, path: PurePosixPath, document: Stripped) -> None:
+        """What was changed in a document, or that nothing was: the log and the package have it."""
+        if document.note is not None:
+            self._log(f"{path}: {document.note}")
+        self._manifest.tell_change(str(path), document.note)
 
     def add(self, path: PurePosixPath, sha256: str) -> None:
         """A file that was written by somebody else."""

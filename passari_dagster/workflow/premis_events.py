@@ -28,7 +28,7 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
     Raises:
         PermanentFailure: a document is not the one that was downloaded, or a creator of a museum's own failed.
     """
-    ours = (origin_of_object, origin_of_attachments, origin_of_activities, creation_of_lido)
+    ours = (origin_of_object, origin_of_attachments, origin_of_activities, creation_of_lido, changes_of_documents)
     told = [event for creator in ours for event in creator(found)]
     for name, creator in installed():
         try:
@@ -92,6 +92,18 @@ def creation_of_lido(found: Content) -> Iterator[PackageEvent]:
         outcome_note="The LIDO document was made by MuseumPlus from its export template",
         target=content.LIDO,
     )
+
+
+def changes_of_documents(found: Content) -> Iterator[PackageEvent]:
+    """What was removed from documents when they were downloaded."""
+    for name, note in sorted(found.manifest.changes.items()):
+        yield PackageEvent(
+            event_type="modification",
+            date=datetime.fromtimestamp((found.directory / name).stat().st_mtime, timezone.utc),
+            detail="Removal of references to XML schemas that the digital preservation service does not have",
+            outcome_note=note,
+            target=PurePosixPath(name),
+        )
 
 
 def _origin(

@@ -122,6 +122,23 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class TableFacts:
+    """Technical metadata of a CSV file, in the words of ADDML.
+
+    Arguments:
+        fields: names of the columns.
+        delimiter: the character between fields.
+        record_separator: `CR+LF`, `LF` or `CR`.
+        quote: the character around fields that need one; None: there are none.
+    """
+
+    fields: tuple[str, ...]
+    delimiter: str
+    record_separator: str
+    quote: str | None
+
+
+@dataclass(frozen=True)
 class FileFormat:
     """A format, with the technical metadata that the DPS wants of it.
 
@@ -132,6 +149,7 @@ class FileFormat:
         images: of an image file.
         audio: of a file that is sound and no container.
         streams: in a container; or the pages of a TIFF that has several, which is then without `images`.
+        table: of a CSV file.
     """
 
     mimetype: str
@@ -140,6 +158,7 @@ class FileFormat:
     images: tuple[ImageFacts, ...] = ()
     audio: AudioFacts | None = None
     streams: tuple[Stream, ...] = ()
+    table: TableFacts | None = None
 
     @property
     def name(self) -> str:

@@ -17,18 +17,22 @@ from passari_dagster.sip import problems
 from passari_dagster.sip.files import open_regular
 from passari_dagster.sip.formats import (
     accepted,
+    csv_text,
     gif,
+    html_text,
     jp2,
     jpeg,
-    markup,
+    json_text,
     odf,
     ole,
     ooxml,
     pdf,
+    plain_text,
     png,
     postscript,
     tiff,
     webp,
+    xml_text,
     zipped,
 )
 from passari_dagster.sip.formats.facts import Examined, FileFormat
@@ -69,7 +73,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"fLaC", "flac"),
         (rb"ID3", "mp3"),
         (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
-        (rb"(?i)\s*<(!doctype\s+)?html[\s>]", "html"),
     )
 )
 """What is recognised in order to be refused by its name."""
@@ -88,6 +91,14 @@ _CHUNK = 1024 * 1024
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 # A file without its original name is `Multimedia_<id>.attachment`.
 _TEXT_SUFFIXES = frozenset({".txt", ".attachment", ""})
+_TEXT_READERS: dict[str, Reader] = {
+    ".csv": csv_text.read,
+    ".tsv": csv_text.read,
+    ".json": json_text.read,
+    ".geojson": json_text.read,
+}
+"""Formats that have no beginning of their own: the suffix says what the whole content is then tested for."""
+
 _DAMAGED = {
     ".jpg": problems.JPEG_UNDETECTED,
     ".jpeg": problems.JPEG_UNDETECTED,
@@ -159,14 +170,18 @@ def _read(file: Opened) -> FileFormat:
     for signature, name in _REFUSED:
         if signature.match(file.head):
             raise _unsupported(name)
-    if markup.looks_like_xml(file.head, file.suffix):
-        return markup.read_xml(file)
+    if html_text.looks_like_html(file.head, file.suffix):
+        return html_text.read(file)
+    if xml_text.looks_like_xml(file.head, file.suffix):
+        return xml_text.read_xml(file)
+    if file.suffix in _TEXT_READERS:
+        return _TEXT_READERS[file.suffix](file)
     if file.suffix in _DAMAGED:
         raise _DAMAGED[file.suffix].found("the file does not begin as such a file does")
     if file.suffix not in _TEXT_SUFFIXES:
         raise _unsupported_suffix(file.suffix)
     try:
-        return markup.read_text(file)
+        return plain_text.read_text(file)
     except ContentProblem:
         if file.suffix == ".txt":
             raise

@@ -1,19 +1,18 @@
-"""Text and XML files: which encoding they are in, and whether the DPS will take them.
+"""XML: which encoding it is in, and whether the DPS will take it. Read as a stream, chunk by chunk.
 
-Both are read as a stream, chunk by chunk. Also the one change that we make to a document of the catalogue:
-`strip_schema_location`.
+The formats that are written in XML are known here by their root element; XHTML is read by `html_text`.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from lxml import etree
 
-from passari_dagster import safe_xml
 from passari_dagster.sip import problems
+from passari_dagster.sip.formats import accepted
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.formats.opened import Opened
 
@@ -27,7 +26,7 @@ KNOWN_SCHEMAS = frozenset(
 
 _XSI = "{http://www.w3.org/2001/XMLSchema-instance}"
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
-_SCHEMA_LOCATION, _NO_NAMESPACE = f"{_XSI}schemaLocation", f"{_XSI}noNamespaceSchemaLocation"
+SCHEMA_ATTRIBUTES = _SCHEMA_LOCATION, _NO_NAMESPACE = f"{_XSI}schemaLocation", f"{_XSI}noNamespaceSchemaLocation"
 
 # Encoding as a document declares it: codec, and charset in the METS. Latin 1 is Latin 9 to the DPS.
 _CHARSETS = {
@@ -43,94 +42,48 @@ _DECLARATION = re.compile(
 _MAX_DECLARATION = 256
 _MAX_OUTSIDE = 16 * 1024 * 1024
 
-# Tab, new lines and form feed are no control characters here. NEL is what old mainframes call a new line.
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f]")
-
 _OTHER_FORMATS = {
-    "http://www.w3.org/1999/xhtml": "xhtml",
-    "http://www.w3.org/2000/svg": "svg",
-    "http://www.opengis.net/gml": "gml",
-    "http://www.opengis.net/gml/3.2": "gml",
-    "http://www.opengis.net/kml/2.2": "kml",
+    "http://www.w3.org/2000/svg": "image/svg+xml",
+    "http://www.opengis.net/gml": "application/gml+xml",
+    "http://www.opengis.net/gml/3.2": "application/gml+xml",
+    "http://www.opengis.net/kml/2.2": "application/vnd.google-earth.kml+xml",
 }
-"""Namespaces of a root element that make a file another format than `text/xml`."""
+"""Namespaces of a root element that make a file another format than `text/xml`, which we do not package."""
+
+_SUFFIXES = frozenset({".xml", ".svg", ".gml", ".kml"})
 
 
 def read_xml(file: Opened) -> FileFormat:
     """The format of an XML file. See `Reader`."""
-    return FileFormat("text/xml", "1.0", _scanned(XmlScanner(file.head), file.chunks))
-
-
-def read_text(file: Opened) -> FileFormat:
-    """The format of a plain text. See `Reader`."""
-    return FileFormat("text/plain", charset=_scanned(TextScanner(), file.chunks))
-
-
-def _scanned(scanner: TextScanner | XmlScanner, chunks: Iterable[bytes]) -> str:
-    for chunk in chunks:
+    scanner = XmlScanner(file.head)
+    for chunk in file.chunks:
         scanner.feed(chunk)
-    return scanner.charset()
-
-
-class TextScanner:
-    """Decides the charset of a plain text: UTF-8, else ISO-8859-15. Feed it all chunks, then ask `charset`."""
-
-    def __init__(self) -> None:
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._is_utf8 = True
-        self._control: int | None = None  # in the text as UTF-8
-        self._latin_control: int | None = None
-
-    def feed(self, chunk: bytes) -> None:
-        """The next bytes of the file."""
-        if self._is_utf8:
-            self._decode(chunk, final=False)
-        if self._latin_control is None:
-            self._latin_control = _first_control(chunk.decode("iso-8859-15"))
-
-    def charset(self) -> str:
-        """The charset, now that the file has ended.
-
-        Raises:
-            ContentProblem: control characters, which no text has; in ISO-8859-15 they also betray the code pages
-                of Windows.
-        """
-        if self._is_utf8:
-            self._decode(b"", final=True)
-        if self._is_utf8:
-            if self._control is not None:
-                raise problems.TEXT_CONTROL.found(f"character {self._control:02X}")
-            return "UTF-8"
-        if self._latin_control is not None:
-            raise problems.TEXT_ENCODING.found("neither UTF-8 nor ISO-8859-15; save as UTF-8")
-        return "ISO-8859-15"
-
-    def _decode(self, chunk: bytes, *, final: bool) -> None:
-        try:
-            text = self._utf8.decode(chunk, final)
-        except UnicodeDecodeError:
-            self._is_utf8 = False
-            return
-        if self._control is None:
-            self._control = _first_control(text)
+    return FileFormat("text/xml", "1.0", scanner.charset())
 
 
 class XmlScanner:
     """Reads an XML file without keeping it. Feed it all chunks, then ask `charset`."""
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(
+        self, head: bytes, *, look: Callable[[etree._Element], None] | None = None, entities: bool = False
+    ) -> None:
         """
         Arguments:
             head: the beginning of the file, with the XML declaration.
+            look: is given each element as it begins, with its attributes, and may raise a ContentProblem; None: it is
+                looked at as a document that is packaged as `text/xml`.
+            entities: whether a document type declaration may be there, with entities to resolve: only for one that
+                was written by ourselves.
 
         Raises:
             ContentProblem: a version or an encoding that is not accepted.
         """
-        codec, self._charset = _declared(head)
+        codec, self._charset, self.encoding = _declared(head)
+        self._look, self._entities = look or self._plain, entities
         self._decoder = codecs.getincrementaldecoder(codec)()
         self._parser = etree.XMLPullParser(
             events=("start", "end", "comment", "pi"),
-            resolve_entities=False,
+            resolve_entities="internal" if entities else False,
             no_network=True,
             load_dtd=False,
             dtd_validation=False,
@@ -199,15 +152,8 @@ class XmlScanner:
     def _start(self, element: etree._Element) -> None:
         if not self._root_seen:
             self._root_seen = True
-            if element.getroottree().docinfo.doctype:
-                raise problems.XML_DOCTYPE.found("the document can do without")
-            _require_plain_xml(str(element.tag))
-        for schema in _schemas(element):
-            if schema not in KNOWN_SCHEMAS:
-                raise problems.XML_SCHEMA.found(
-                    f"{schema!r} in xsi:schemaLocation: the DPS validates an XML file against the schemas it names"
-                    " and fails when it does not have one; remove the attribute",
-                )
+            self._root(element)
+        self._look(element)
         identifier = element.get(_XML_ID)
         if identifier is not None:
             # The parser forgets those of the elements that were dropped.
@@ -215,39 +161,31 @@ class XmlScanner:
                 raise problems.XML_DAMAGED.found(f"xml:id {identifier!r} is used twice")
             self._ids.add(identifier)
 
+    def _root(self, element: etree._Element) -> None:
+        namespace, _, name = str(element.tag).removeprefix("{").rpartition("}")
+        if namespace in _OTHER_FORMATS:
+            raise problems.NOT_PACKAGED.found(
+                f"root element {name!r}", format=accepted.name_of(_OTHER_FORMATS[namespace])
+            )
+        if not self._entities and element.getroottree().docinfo.doctype:
+            raise problems.XML_DOCTYPE.found("the document can do without")
+        if not self._entities and name.lower() == "html" and namespace in ("", "http://www.w3.org/1999/xhtml"):
+            raise problems.HTML_DOCTYPE.found("none in the first 4096 bytes")
+
+    @staticmethod
+    def _plain(element: etree._Element) -> None:
+        for schema in schemas(element):
+            if schema not in KNOWN_SCHEMAS:
+                raise problems.XML_SCHEMA.found(
+                    f"{schema!r} in xsi:schemaLocation: the DPS validates an XML file against the schemas it names"
+                    " and fails when it does not have one; remove the attribute",
+                )
+
     def _decode(self, chunk: bytes, *, final: bool) -> None:
         try:
             self._decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
             raise problems.XML_DAMAGED.found(f"not {self._charset}: {error.reason}") from error
-
-
-def strip_schema_location(document: bytes) -> bytes:
-    """The document without `xsi:schemaLocation` and `xsi:noNamespaceSchemaLocation`, on any element.
-
-    Everything else stays as it is; a document without them comes back byte for byte. MuseumPlus documents name
-    schemas of its maker, which the DPS does not have, and would therefore fail there.
-
-    Arguments:
-        document: a whole XML document.
-
-    Raises:
-        UnsafeXmlError: not well-formed, with a document type declaration, or too large.
-    """
-    root = safe_xml.parse(document, source="document")
-    found = False
-    for element in root.iter(etree.Element):
-        for name in (_SCHEMA_LOCATION, _NO_NAMESPACE):
-            found = element.attrib.pop(name, None) is not None or found
-    if not found:
-        return document
-    tree = root.getroottree()
-    return etree.tostring(
-        tree,
-        encoding=tree.docinfo.encoding or "UTF-8",
-        xml_declaration=True,
-        standalone=tree.docinfo.standalone,
-    )
 
 
 def looks_like_xml(head: bytes, suffix: str) -> bool:
@@ -257,7 +195,7 @@ def looks_like_xml(head: bytes, suffix: str) -> bool:
         head: the first bytes of the file.
         suffix: lower-case suffix of its name.
     """
-    return suffix == ".xml" or _head_text(head).startswith("<?xml")
+    return suffix in _SUFFIXES or _head_text(head).startswith("<?xml")
 
 
 def _head_text(head: bytes) -> str:
@@ -266,8 +204,8 @@ def _head_text(head: bytes) -> str:
     return head[:_MAX_DECLARATION].removeprefix(codecs.BOM_UTF8).decode("latin-1")
 
 
-def _declared(head: bytes) -> tuple[str, str]:
-    """Codec, and charset in the METS, of an XML file."""
+def _declared(head: bytes) -> tuple[str, str, str | None]:
+    """Codec, charset in the METS, and encoding as declared, in lower case, of an XML file."""
     utf16 = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     match = _DECLARATION.match(_head_text(head))
     version, encoding = match.groups() if match else ("1.0", None)
@@ -276,26 +214,13 @@ def _declared(head: bytes) -> tuple[str, str]:
     name = (encoding or ("utf-16" if utf16 else "utf-8")).lower()
     if name not in _CHARSETS or utf16 != (name == "utf-16"):
         raise problems.XML_ENCODING.found(f"{encoding!r}; save as UTF-8")
-    return _CHARSETS[name]
+    return (*_CHARSETS[name], encoding and name)
 
 
-def _require_plain_xml(tag: str) -> None:
-    namespace, _, name = tag.removeprefix("{").rpartition("}")
-    other = _OTHER_FORMATS.get(namespace)
-    if not namespace and name.lower() == "html":
-        other = "html"
-    if other is not None:
-        raise problems.UNSUPPORTED.found(f"root element {name!r}", format=other)
-
-
-def _schemas(element: etree._Element) -> list[str]:
+def schemas(element: etree._Element) -> list[str]:
+    """The places of all schemas that an element names."""
     words = element.get(_SCHEMA_LOCATION, "").split()
     # Pairs of namespace and place; an odd word at the end is no pair and cannot be known either.
     places = words[1::2] + (words[-1:] if len(words) % 2 else [])
     other = element.get(_NO_NAMESPACE)
     return places if other is None else [*places, other]
-
-
-def _first_control(text: str) -> int | None:
-    match = _CONTROLS.search(text)
-    return ord(match[0]) if match else None
