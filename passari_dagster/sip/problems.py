@@ -90,6 +90,78 @@ SYMBOLIC_LINK = Kind(
     "a link in an archive",
 )
 
+# Archives
+
+ARCHIVE_DAMAGED = Kind(
+    "archive-damaged",
+    "Archive is damaged",
+    "Make the archive again.",
+    "a ZIP that was cut off, or with a wrong checksum",
+)
+ARCHIVE_ENCRYPTED = Kind(
+    "archive-encrypted",
+    "Archive is encrypted",
+    "Make the archive again without a password.",
+    "a ZIP that asks for a password",
+)
+ARCHIVE_EMPTY = Kind(
+    "archive-empty", "Archive has no files", "Remove the attachment, or upload what it should hold.", "a ZIP of nothing"
+)
+ARCHIVE_VARIANT = Kind(
+    "archive-variant",
+    "Archive variant not supported",
+    "Make the archive again as an ordinary ZIP.",
+    "a ZIP by Deflate64, a 7z by PPMd, a sparse file in a TAR",
+)
+ARCHIVE_NESTED = Kind(
+    "archive-nested",
+    "Archive in an archive",
+    "Unpack the inner archive, and make one of all files.",
+    "a ZIP in a ZIP",
+)
+ARCHIVE_TOO_MANY_FILES = Kind(
+    "archive-too-many-files",
+    "Archive has too many files",
+    "Divide it into several attachments, or raise `sip.archive_max_files`.",
+    "more than 10,000 files",
+)
+ARCHIVE_TOO_LARGE = Kind(
+    "archive-too-large",
+    "Archive is too large when unpacked",
+    "Divide it into several attachments, or raise `sip.archive_max_bytes`.",
+    "more than 100 GB",
+)
+ARCHIVE_RATIO = Kind(
+    "archive-ratio",
+    "Archive is compressed beyond measure",
+    "Look whether it is what it should be; then upload the files themselves, or raise `sip.archive_max_ratio`.",
+    "a gigabyte of zeros in a megabyte",
+)
+ARCHIVE_PATH = Kind(
+    "archive-path",
+    "Archive has a path that leads out of it",
+    "Find out who made the archive, and make it again.",
+    "../../etc/passwd, C:\\autoexec.bat",
+)
+ARCHIVE_SPECIAL_FILE = Kind(
+    "archive-special-file",
+    "Archive has something that is no file",
+    "Make the archive again without it.",
+    "a hard link, a device, a pipe in a TAR",
+)
+ARCHIVE_SAME_NAMES = Kind(
+    "archive-same-names",
+    "Archive has names that cannot be kept apart",
+    "Rename one of the files, and make the archive again.",
+    "kuva.jpg and Kuva.JPG, which are one file on many computers",
+)
+ARCHIVE_NAME_ENCODING = Kind(
+    "archive-name-encoding",
+    "Archive has a name in an unknown encoding",
+    "Make the archive again with a program that writes names as Unicode.",
+    "a name in a code page of Windows that is not Western",
+)
+
 # All formats
 
 EMPTY = Kind("empty", "File is empty", "Upload the file to MuseumPlus again.", "a file of 0 bytes")

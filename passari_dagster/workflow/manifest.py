@@ -1,39 +1,75 @@
 """What a download brought, file by file, with digests: the packager compares, so that nothing is lost on the way.
 
-The manifest lies beside the files, in the package directory, and not in the package. So does what was changed in the
-documents before they were written.
+Told as well is what cannot be seen from the files: the archives that were unpacked, which are gone, and what was changed
+in documents before they were written. The manifest lies beside the files, in the package directory, and not in the
+package.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from passari_dagster import durable
 from passari_dagster.errors import PermanentFailure
 
 NAME = "manifest.json"
-CHANGES = "changes.json"
+
+
+@dataclass(frozen=True)
+class UnpackedArchive:
+    """An archive in whose place there is a directory of the same name.
+
+    Arguments:
+        kind: `ZIP`, `TAR` or `7z`.
+        size: in bytes, as it was downloaded.
+        sha256: lower-case hex digest, likewise.
+        unpacked: when, with a time zone.
+    """
+
+    kind: str
+    size: int
+    sha256: str
+    unpacked: datetime
 
 
 class Manifest:
-    """Digests of the files of a download, by path relative to the package's root; each change is durable.
+    """Digests of the files of a download, and its archives, by path relative to the package's root; each change is
+    durable.
 
     Arguments:
         root: the object's package directory.
     """
 
     def __init__(self, root: Path) -> None:
-        self._path, self._changes_path = root / NAME, root / CHANGES
-        self.digests = _read(self._path)
-        self.changes = _read(self._changes_path)
+        self._path = root / NAME
+        self.digests: dict[str, str] = {}
+        self.archives: dict[str, UnpackedArchive] = {}
+        self.changes: dict[str, str] = {}
         """What was changed in documents, by path."""
+        with contextlib.suppress(FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+            self._read()
 
-    def add(self, files: Mapping[str, str]) -> None:
-        """Record files: a lower-case hex SHA-256 digest for each path."""
+    def _read(self) -> None:
+        """Take over what is there; what is no manifest counts as none."""
+        found = json.loads(self._path.read_bytes())
+        archives = {
+            path: UnpackedArchive(**{**archive, "unpacked": datetime.fromisoformat(archive["unpacked"])})
+            for path, archive in found.get("archives", {}).items()
+        }
+        # Before there were archives, it was the files' digests and nothing else.
+        files = {str(path): str(digest) for path, digest in found.get("files", found).items()}
+        self.digests, self.archives, self.changes = files, archives, dict(found.get("changes", {}))
+
+    def add(self, files: Mapping[str, str], archives: Mapping[str, UnpackedArchive] | None = None) -> None:
+        """Record files, a lower-case hex SHA-256 digest for each path, and the archives that they were in."""
         self.digests.update(files)
+        self.archives.update(archives or {})
         self._write()
 
     def tell_change(self, path: str, note: str | None) -> None:
@@ -44,14 +80,24 @@ class Manifest:
             del self.changes[path]
         else:
             self.changes[path] = note
-        _write(self._changes_path, self.changes)
+        self._write()
 
     def keep_only(self, paths: set[str]) -> None:
-        """Forget files that are no longer part of the object."""
+        """Forget files that are no longer part of the object, and archives of which nothing is."""
         self.digests = {path: digest for path, digest in self.digests.items() if path in paths}
+        self.archives = {path: archive for path, archive in self.archives.items() if self.below(path)}
+        self.changes = {path: note for path, note in self.changes.items() if path in paths}
         self._write()
-        for path in set(self.changes) - paths:
-            self.tell_change(path, None)
+
+    def forget(self, directory: str) -> None:
+        """Forget all that was in a directory."""
+        gone = self.below(directory).keys()
+        if gone:
+            self.keep_only(self.digests.keys() - gone)
+
+    def below(self, directory: str) -> dict[str, str]:
+        """The files that are recorded in a directory, with their digests."""
+        return {path: digest for path, digest in self.digests.items() if path.startswith(f"{directory}/")}
 
     def holds(self, path: str, file: Path) -> bool:
         """Whether the file is the one that was recorded under this path."""
@@ -73,16 +119,9 @@ class Manifest:
         return data
 
     def _write(self) -> None:
-        _write(self._path, self.digests)
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        entries: dict[str, str] = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return entries
-
-
-def _write(path: Path, entries: Mapping[str, str]) -> None:
-    durable.write_bytes(path, json.dumps(entries, sort_keys=True, indent=0).encode())
+        archives = {
+            path: {**asdict(archive), "unpacked": archive.unpacked.isoformat()}
+            for path, archive in self.archives.items()
+        }
+        manifest = {"files": self.digests, "archives": archives, "changes": self.changes}
+        durable.write_bytes(self._path, json.dumps(manifest, sort_keys=True, indent=0).encode())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timezone
 from pathlib import Path, PurePosixPath
 
@@ -17,9 +17,10 @@ from passari_dagster.dps.service import Dps
 from passari_dagster.dps.verdicts import Place, Verdict
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.museumplus import items
-from passari_dagster.museumplus.client import Missing, MuseumPlus, NotInMuseumPlus
+from passari_dagster.museumplus.client import Download, Missing, MuseumPlus, NotInMuseumPlus
 from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
+from passari_dagster.sip.archives.unpack import Limits, kind_of, unpack_in_place
 from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
@@ -28,7 +29,7 @@ from passari_dagster.sip.signature import load_signer
 from passari_dagster.sip.tools import Tools
 from passari_dagster.workflow import premis_events
 from passari_dagster.workflow.content import LIDO, OBJECT, Content, activity_document, attachment_document, identifier
-from passari_dagster.workflow.manifest import Manifest
+from passari_dagster.workflow.manifest import Manifest, UnpackedArchive
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
 
 
@@ -44,11 +45,12 @@ class MuseumToolkit:
         self._settings = settings
 
     def download(self, package: PackageFacts, root: Path, log: Log) -> Downloaded:
-        """Bring documents and files. A file that is here from a cut attempt is kept if it and its document are the
-        same; all others are fetched. The manifest, which the packager goes by, records each.
+        """Bring documents and files, and unpack archives. A file that is here from a cut attempt, or all that was in an
+        archive, is kept if it and its document are the same; all others are fetched. The manifest, which the packager
+        goes by, records each.
         """
         object_id = package.object_id
-        files = _Files(root / "sip", Manifest(root), log)
+        files, scratch = _Files(root / "sip", Manifest(root), log), root / "workspace" / "unpacked"
         with MuseumPlus(self._settings.museumplus) as museum:
             document = museum.item("Object", object_id)
             item = items.read_object(document)
@@ -58,7 +60,7 @@ class MuseumToolkit:
             files.write(LIDO, museum.export_lido(object_id))
             modified = [item.modified]
             for attachment_id in item.attachment_ids:
-                modified.append(self._download_attachment(museum, attachment_id, files, log).modified)
+                modified.append(self._download_attachment(museum, attachment_id, files, scratch, log).modified)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
                 files.write_document(activity_document(activity_id), strip_schema_location(activity))
@@ -70,7 +72,7 @@ class MuseumToolkit:
         return Downloaded(object_modified=max(dates, default=None), attachment_ids=item.attachment_ids)
 
     def _download_attachment(
-        self, museum: MuseumPlus, attachment_id: int, files: _Files, log: Log
+        self, museum: MuseumPlus, attachment_id: int, files: _Files, scratch: Path, log: Log
     ) -> items.AttachmentItem:
         stripped = strip_schema_location(museum.item("Multimedia", attachment_id))
         document = stripped.data
@@ -78,7 +80,7 @@ class MuseumToolkit:
         name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
         metadata = attachment_document(attachment_id)
         file = metadata.with_name(name)
-        if files.has(metadata, document) and files.has(file):
+        if files.has(metadata, document) and (files.has(file) or files.has_unpacked(file)):
             log(f"attachment {attachment_id}: {name!r} is here already")
             files.tell_change(metadata, stripped)
             return attachment
@@ -87,10 +89,29 @@ class MuseumToolkit:
         if isinstance(download, Missing):
             log(f"attachment {attachment_id}: {name!r}: {download.value}: only its metadata is packaged")
         else:
-            files.add(file, download.sha256)
             log(f"attachment {attachment_id}: {name!r}, {download.size} bytes, SHA-256 {download.sha256}")
+            if kind_of(files.sip / file, self._limits) is None:
+                files.add(file, download.sha256)
+            else:
+                self._unpack(file, download, files, scratch, log)
         files.write_document(metadata, stripped)
         return attachment
+
+    def _unpack(self, file: PurePosixPath, download: Download, files: _Files, scratch: Path, log: Log) -> None:
+        """The archive's files instead of the archive."""
+        allow_non_ascii = self._settings.dps.non_ascii_filenames
+        done = unpack_in_place(files.sip / file, scratch, file, self._limits, allow_non_ascii=allow_non_ascii)
+        archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date)
+        files.add_unpacked(file, archive, {file / path: digest for path, digest in done.files.items()})
+        log(f"{str(file)!r}: {done.kind}, unpacked to {len(done.files)} files")
+        if done.left_out:
+            empty = ", ".join(repr(str(path)) for path in done.left_out)
+            log(f"{str(file)!r}: empty directories are left out: {empty}")
+
+    @property
+    def _limits(self) -> Limits:
+        sip = self._settings.sip
+        return Limits(files=sip.archive_max_files, size=sip.archive_max_bytes, ratio=sip.archive_max_ratio)
 
     def package(self, package: PackageFacts, root: Path, log: Log) -> Packaged:
         """Make the tar in one process and one pass."""
@@ -237,6 +258,14 @@ class _Files:
         self._manifest.add({str(path): sha256})
         self._present.add(str(path))
 
+    def add_unpacked(
+        self, path: PurePosixPath, archive: UnpackedArchive, contents: Mapping[PurePosixPath, str]
+    ) -> None:
+        """What became of an archive; one write, so that there are not some of its files without the others."""
+        files = {str(file): sha256 for file, sha256 in contents.items()}
+        self._manifest.add(files, {str(path): archive})
+        self._present |= files.keys()
+
     def has(self, path: PurePosixPath, data: bytes | None = None) -> bool:
         """Whether the file is the one that an earlier attempt recorded, and holds `data` if that is given."""
         file = self.sip / path
@@ -245,9 +274,20 @@ class _Files:
         self._present.add(str(path))
         return True
 
+    def has_unpacked(self, path: PurePosixPath) -> bool:
+        """Whether an earlier attempt unpacked an archive of this name, and all that was in it is here still."""
+        recorded = self._manifest.below(str(path))
+        if str(path) not in self._manifest.archives or not all(
+            self._manifest.holds(name, self.sip / name) for name in recorded
+        ):
+            return False
+        self._present |= recorded.keys()
+        return True
+
     def begin_anew(self, directory: PurePosixPath) -> None:
         """An empty directory."""
-        self._present = {path for path in self._present if PurePosixPath(path).parent != directory}
+        self._present = {path for path in self._present if directory not in PurePosixPath(path).parents}
+        self._manifest.forget(str(directory))
         shutil.rmtree(self.sip / directory, ignore_errors=True)
         (self.sip / directory).mkdir()
 

@@ -28,7 +28,14 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
     Raises:
         PermanentFailure: a document is not the one that was downloaded, or a creator of a museum's own failed.
     """
-    ours = (origin_of_object, origin_of_attachments, origin_of_activities, creation_of_lido, changes_of_documents)
+    ours = (
+        origin_of_object,
+        origin_of_attachments,
+        unpacking_of_archives,
+        origin_of_activities,
+        creation_of_lido,
+        changes_of_documents,
+    )
     told = [event for creator in ours for event in creator(found)]
     for name, creator in installed():
         try:
@@ -72,6 +79,20 @@ def origin_of_attachments(found: Content) -> Iterator[PackageEvent]:
         path = content.attachment_document(attachment_id)
         attachment = items.read_attachment(found.read(path))
         yield from _origin("Multimedia", path, attachment.created, migrated=attachment.migrated_from_musketti)
+
+
+def unpacking_of_archives(found: Content) -> Iterator[PackageEvent]:
+    """When each archive was unpacked, and the digest by which it is known again: MuseumPlus has it still."""
+    for path, archive in sorted(found.manifest.archives.items()):
+        target = PurePosixPath(path)
+        yield PackageEvent(
+            event_type="decompression",
+            date=archive.unpacked,
+            detail="Archive extraction",
+            outcome_note=f"Extracted from the original archive {target.name} ({archive.kind}, {archive.size} bytes, "
+            f"SHA-256 {archive.sha256}), which is not in the package",
+            target=target,
+        )
 
 
 def origin_of_activities(found: Content) -> Iterator[PackageEvent]:

@@ -90,9 +90,10 @@ def test_a_document_that_names_no_schema_any_more_is_as_it_came(
     """What an earlier attempt changed is not told of a later one that did not."""
     object_id = eligible_object(house, env, ("a.jpg", JPEG))
     preserve.download_object(env, object_id, lambda line: None)
-    changes = house.directory / "packages" / str(object_id) / "changes.json"
-    changes.write_text(json.dumps({"reports/Object.xml": "Removed xsi:schemaLocation", "gone.xml": "the same"}))
-    (changes.parent / "sip/reports/Object.xml").unlink()  # so that it is downloaded again
+    manifest = house.directory / "packages" / str(object_id) / "manifest.json"
+    told = {"reports/Object.xml": "Removed xsi:schemaLocation", "gone.xml": "the same"}
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "changes": told}))
+    (manifest.parent / "sip/reports/Object.xml").unlink()  # so that it is downloaded again
     assert send(env, object_id).outcome is Outcome.WAITING
     house.dps.wait_for(name_of(env, object_id))
     assert judge(received(house)[-1]) == []
