@@ -1,7 +1,8 @@
 """The command `passari-dagster`: options and exit codes only; what is done is in `services/`.
 
 Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM; 1 something failed; 2 something has to be set or installed first.
-`demo --exit` that is stopped before its outcome ends with 128 and the signal's number.
+`demo --exit` and `preflight` that are stopped before their outcome end with 128 and the signal's number. `preflight`
+has codes of its own, which its help tells.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -286,6 +288,46 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
             except OSError as error:
                 raise PermanentFailure(f"the archive cannot be read: {error}") from error
         console.print(f"the database knows all packages of the {objects} objects in the archive")
+
+
+@app.command()
+def preflight(
+    object_ids: Annotated[list[int] | None, typer.Argument(help="ids of the objects, eligible or not")] = None,
+    random: Annotated[
+        int | None,
+        typer.Option("--random", min=1, metavar="N", help="instead of ids: N of the eligible objects, at random"),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="write a table of all problems to this file, as CSV")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as one JSON object")] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Find out what would freeze objects if they were enqueued. Nothing is sent, nothing about them changes.
+
+    The objects are downloaded from MuseumPlus and packaged, one after the other, and their files are removed again.
+
+    Exit codes: 0 no problem was found; 1 problems were found; 2 it could not be done, or not for all objects,
+    whatever was found in the others.
+    """
+    if bool(object_ids) == (random is not None):
+        raise typer.BadParameter("give either ids of objects or --random N", param_hint="OBJECT_IDS")
+    from passari_dagster.services import preflight as command
+
+    options = command.Options(tuple(object_ids or ()), random or 0, csv, as_json)
+    try:
+        with _told_to_people() as console, stop_on_signals():
+            _use_env_file(data)
+            code = command.run(settings.load(), options, console)
+    except typer.Exit:
+        raise typer.Exit(2) from None
+    except Stop as stop:
+        typer.echo(f"stopped ({stop})", err=True)
+        raise typer.Exit(128 + stop.number) from None
+    except Exception:  # Python's own code for it is 1, which says that problems were found
+        traceback.print_exc()
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)
 
 
 def _use_dagster_environment(data: Path) -> None:

@@ -6,6 +6,8 @@ the world's. Every other exception is treated as transient: it is retried, and s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PassariError(Exception):
     """Base of the errors whose message is written for an administrator."""
@@ -24,14 +26,24 @@ class ContentProblem(PassariError):
         detail: what exactly was found and where.
         code: which kind of problem it is; see `sip/problems.py`.
         advice: what a person can do about it.
+        problems: where it stands for those of several files: each with its file, a path in the package.
     """
 
-    def __init__(self, reason: str, detail: str = "", *, code: str = "", advice: str = "") -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        code: str = "",
+        advice: str = "",
+        problems: Sequence[tuple[str, ContentProblem]] = (),
+    ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
         self.code = code
         self.advice = advice
+        self.problems = tuple(problems)
 
 
 class PermanentFailure(PassariError):

@@ -48,6 +48,11 @@ def object_lock(object_id: int) -> str:
     return f"object-{object_id}"
 
 
+def preflight_lock(run: str) -> str:
+    """Name of the lock that a preflight holds on its workspace of that name."""
+    return f"preflight-{run}"
+
+
 class LockBusyError(TransientFailure):
     """Somebody else held the lock all the while that we were ready to wait."""
 

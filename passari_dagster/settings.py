@@ -299,6 +299,9 @@ class Settings(QueueSettings):
 
     package_dir: Path = Field(description="where packages are made; shared by all worker hosts")
     archive_dir: Path = Field(description="where logs and reports are kept for ever")
+    preflight_dir: Path | None = Field(
+        None, description="where preflights leave their tables (CSV); without it: preflight in archive_dir"
+    )
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "Europe/Helsinki"
     toolkit: str = Field(
         "passari_dagster.workflow.toolkit:build",
@@ -309,6 +312,11 @@ class Settings(QueueSettings):
     dps: DpsSettings
     sip: SipSettings = SipSettings()
     workflow: WorkflowSettings = WorkflowSettings()
+
+    @property
+    def preflight_tables(self) -> Path:
+        """Directory of the tables that preflights leave."""
+        return self.preflight_dir or self.archive_dir / "preflight"
 
 
 def config_path() -> Path | None:

@@ -64,7 +64,7 @@ def build_sip(
 
     Raises:
         ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
-            line, in the detail.
+            line in the detail, and each by itself in `problems`.
         PermanentFailure: a file is missing, is not described, or is no longer the one that was downloaded.
         TransientFailure: a file of unknown digest changed while it was packed.
         ValueError: the description contradicts itself.
@@ -175,7 +175,7 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
             packed.append(PackedFile(file, examined, original.format, original.use, tuple(copies)))
             log(f"{file.path}: {original.format.name}, kept as it is beside {', '.join(map(str, copies))}")
     if problems_left:
-        raise _together(problems_left)
+        raise problems.together(problems_left)
     return tuple(sorted(packed, key=lambda file: file.source.path))
 
 
@@ -200,12 +200,6 @@ def _faults(
         yield examined.format
     else:
         yield from description.rules.tools.check(path, examined.format, log)
-
-
-def _together(found: list[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
-    lines = [f"{str(path)!r}: {problem}" for path, problem in found]
-    first = found[0][1]
-    return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice)
 
 
 def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> lido.Embedded:

@@ -6,7 +6,9 @@ those of passari are kept to the letter. What exactly was found, and where, is t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.formats.facts import FileFormat
@@ -50,6 +52,18 @@ class Kind:
         """
         reason = self.reason.format(**words)
         return FileProblem(reason, detail, code=self.code, advice=self.advice, identified=identified)
+
+
+def together(found: Sequence[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
+    """All problems of an object as one, which has the reason of the first.
+
+    Arguments:
+        found: at least one, each with its file: a path in the package.
+    """
+    lines = [f"{str(path)!r}: {problem}" for path, problem in found]
+    first = found[0][1]
+    single = [(str(path), problem) for path, problem in found]
+    return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice, problems=single)
 
 
 def kinds() -> tuple[Kind, ...]:

@@ -1,8 +1,7 @@
 """What a download brought, file by file, with digests: the packager compares, so that nothing is lost on the way.
 
-Told as well is what cannot be seen from the files: the archives that were unpacked, which are gone, and what was changed
-in documents before they were written. The manifest lies beside the files, in the package directory, and not in the
-package.
+Told as well is what cannot be seen from the files: archives that were unpacked and are gone, and what was changed in
+documents before they were written. The manifest lies beside the files, in the package directory, not in the package.
 """
 
 from __future__ import annotations

@@ -15,11 +15,12 @@ from passari_dagster import durable
 from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps.service import Dps
 from passari_dagster.dps.verdicts import Place, Verdict
-from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.museumplus import items
 from passari_dagster.museumplus.client import Download, Missing, MuseumPlus, NotInMuseumPlus
 from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
+from passari_dagster.sip import problems
 from passari_dagster.sip.archives.unpack import Limits, kind_of, unpack_in_place
 from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
 from passari_dagster.sip.names import safe_name
@@ -49,8 +50,24 @@ class MuseumToolkit:
         archive, is kept if it and its document are the same; all others are fetched. The manifest, which the packager
         goes by, records each.
         """
+        downloaded, found = self._download(package, root, log)
+        if found:
+            raise problems.together(found)
+        return downloaded
+
+    def download_all(self, package: PackageFacts, root: Path, log: Log) -> list[tuple[str, ContentProblem]]:
+        """Bring all of it, also files whose names cannot be kept: those under the attachment's number. An archive that
+        cannot be unpacked is left out.
+        """
+        return [(str(path), problem) for path, problem in self._download(package, root, log)[1]]
+
+    def _download(
+        self, package: PackageFacts, root: Path, log: Log
+    ) -> tuple[Downloaded, list[tuple[PurePosixPath, ContentProblem]]]:
+        """Download, and tell what is wrong with names and archives."""
         object_id = package.object_id
         files, scratch = _Files(root / "sip", Manifest(root), log), root / "workspace" / "unpacked"
+        found: list[tuple[PurePosixPath, ContentProblem]] = []
         with MuseumPlus(self._settings.museumplus) as museum:
             document = museum.item("Object", object_id)
             item = items.read_object(document)
@@ -60,7 +77,7 @@ class MuseumToolkit:
             files.write(LIDO, museum.export_lido(object_id))
             modified = [item.modified]
             for attachment_id in item.attachment_ids:
-                modified.append(self._download_attachment(museum, attachment_id, files, scratch, log).modified)
+                modified.append(self._download_attachment(museum, attachment_id, files, scratch, log, found).modified)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
                 files.write_document(activity_document(activity_id), strip_schema_location(activity))
@@ -69,16 +86,27 @@ class MuseumToolkit:
         files.write_document(OBJECT, strip_schema_location(document))
         files.remove_others()
         dates = [date for date in modified if date is not None]
-        return Downloaded(object_modified=max(dates, default=None), attachment_ids=item.attachment_ids)
+        return Downloaded(object_modified=max(dates, default=None), attachment_ids=item.attachment_ids), found
 
     def _download_attachment(
-        self, museum: MuseumPlus, attachment_id: int, files: _Files, scratch: Path, log: Log
+        self,
+        museum: MuseumPlus,
+        attachment_id: int,
+        files: _Files,
+        scratch: Path,
+        log: Log,
+        found: list[tuple[PurePosixPath, ContentProblem]],
     ) -> items.AttachmentItem:
         stripped = strip_schema_location(museum.item("Multimedia", attachment_id))
         document = stripped.data
         attachment = items.read_attachment(document)
-        name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
         metadata = attachment_document(attachment_id)
+        try:
+            name = safe_name(attachment.filename, allow_non_ascii=self._settings.dps.non_ascii_filenames)
+        except ContentProblem as problem:
+            found.append((metadata.parent / attachment.filename, problem))
+            log(f"attachment {attachment_id}: {problem}")
+            name = f"Multimedia_{attachment_id}{_plain_suffix(attachment.filename)}"
         file = metadata.with_name(name)
         if files.has(metadata, document) and (files.has(file) or files.has_unpacked(file)):
             log(f"attachment {attachment_id}: {name!r} is here already")
@@ -93,7 +121,11 @@ class MuseumToolkit:
             if kind_of(files.sip / file, self._limits) is None:
                 files.add(file, download.sha256)
             else:
-                self._unpack(file, download, files, scratch, log)
+                try:
+                    self._unpack(file, download, files, scratch, log)
+                except ContentProblem as problem:
+                    found += [(PurePosixPath(path), single) for path, single in problem.problems] or [(file, problem)]
+                    log(f"attachment {attachment_id}: {problem}")
         files.write_document(metadata, stripped)
         return attachment
 
@@ -301,3 +333,9 @@ class _Files:
                     path.rmdir()
             elif name not in self._present:
                 path.unlink()
+
+
+def _plain_suffix(filename: str) -> str:
+    """The suffix of a file that is kept under another name; with it its format is told as with its own."""
+    suffix = PurePosixPath(filename).suffix
+    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ".attachment"

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from passari_dagster.catalogue.packages import PackageFacts
+from passari_dagster.errors import ContentProblem
 from passari_dagster.settings import Settings
 
 Log = Callable[[str], None]
@@ -65,6 +66,19 @@ class PreservationToolkit(Protocol):
 
     def confirm(self, package: PackageFacts, root: Path, log: Log) -> None:
         """Do what follows a verdict: fetch the reports to `root/logs`, tell the museum, tidy up at the DPS."""
+        ...
+
+
+@runtime_checkable
+class ThoroughToolkit(Protocol):
+    """What a toolkit may have besides: a preflight with it finds more in one pass. Without it `download` is used."""
+
+    def download_all(self, package: PackageFacts, root: Path, log: Log) -> list[tuple[str, ContentProblem]]:
+        """As `download`, but go on after a content problem, so that `package` can examine all files.
+
+        Returns:
+            the problems, each with its file: a path in the package.
+        """
         ...
 
 
