@@ -58,7 +58,7 @@ def preflight_report(
     env: Environment = context.resources.environment
     chosen = preflight.choose(env, count=config.object_count, object_ids=config.object_ids)
     durable.make_directory(env.settings.preflight_tables)
-    table = env.settings.preflight_tables / f"preflight-{env.now():%Y%m%d-%H%M%S}-{context.run_id[:8]}.csv"
+    table = env.settings.preflight_tables / f"preflight-{env.now():%Y%m%d-%H%M%S}-{context.run.run_id[:8]}.csv"
     summary = report.Summary()
 
     with report.csv_file(table) as write:

@@ -205,15 +205,19 @@ class _Builder:
             target = past.target or _ROOT
             if target not in self.sections:
                 raise ValueError(f"an event is about {target}, which is not in the package")
-            concerned = [
-                file.source.identifier
-                for path, file in self.by_path.items()
-                if target != _ROOT and (path == target or target in path.parents)
-            ]
+            concerned = self._identifiers(target)
             identifier = self._uuid(f"past event {number}")
             event = Event(identifier, past.event_type, past.date, past.detail, past.outcome_note, tuple(concerned))
             events.append((event, [target]))
         return events
+
+    def _identifiers(self, target: PurePosixPath) -> list[str]:
+        """Of a file, or of all files in a directory; of none where it is the whole package."""
+        if target in self.by_path:
+            return [self.by_path[target].source.identifier]
+        if target == _ROOT:
+            return []
+        return [file.source.identifier for path, file in self.by_path.items() if target in path.parents]
 
     def _normalizations(self) -> list[tuple[Event, list[PurePosixPath]]]:
         """What leads from an original that the DPS does not take to the copy that it does."""

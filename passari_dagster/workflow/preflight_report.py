@@ -159,12 +159,12 @@ def show(summary: Summary, console: Console) -> None:
     """The problems that are kept, the counts by reason, and what could not be examined."""
     width = min(console.width, WIDTH)
     if summary.found:
-        table = Table("Object", "File", "Problem", "What to do", show_lines=True, width=width)
-        for column, ratio in zip(table.columns, (3, 4, 6, 5), strict=True):
+        table = Table("Object", "File and problem", "What to do", show_lines=True, width=width)
+        for column, ratio in zip(table.columns, (2, 5, 3), strict=True):
             column.ratio, column.overflow = ratio, "fold"
         for problem in summary.found:
-            cells = (_object(problem), _file(problem), _problem(problem), problem.advice)
-            table.add_row(*(Text(plain(cell)) for cell in cells))
+            what = f"{plain(_file(problem))}\n{plain(_problem(problem))}"
+            table.add_row(Text(plain(_object(problem))), Text(what), Text(plain(problem.advice)))
         console.print(table)
         if summary.problems > len(summary.found):
             console.print(f"… and {summary.problems - len(summary.found)} more problems: --csv has them all")

@@ -42,8 +42,8 @@ def test_the_judge_accepts_streams(
     judge: Callable[[Path], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def look(path: Path, rules: Rules) -> Examined:
-        seen = examine(path, rules)
+    def look(path: Path, rules: Rules, sha256: str | None) -> Examined:
+        seen = examine(path, rules, sha256)
         return replace(seen, format=file_format) if path.name == name else seen
 
     monkeypatch.setattr("passari_dagster.sip.build.examine", look)

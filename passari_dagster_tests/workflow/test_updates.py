@@ -62,7 +62,7 @@ def test_the_second_and_the_third_package_update_the_first(house: House, env: En
     objid, created = f"Passari_Object_{object_id}", first[2]
     assert first == (objid, "submission", created, None)
     assert second[:3] == third[:3] == (objid, "update", created)
-    assert str(created) < str(second[3]) < str(third[3]), "each was made when it says"
+    assert str(created) <= str(second[3]) <= str(third[3]), "each was made when it says, to the second"
     assert [judge(tar) for tar in received(house)] == [[], [], []]
     names = {row.sip_filename for row in package_rows(env, object_id)}
     assert len(names) == 3
@@ -82,7 +82,7 @@ def test_after_a_rejected_first_package_comes_another_submission_and_then_an_upd
     objid, created = f"Passari_Object_{object_id}", second[2]
     assert first[:2] == (objid, "submission")
     assert second == (objid, "submission", created, None)
-    assert str(created) > str(first[2])
+    assert str(created) >= str(first[2])
     assert third[:3] == (objid, "update", created)
     assert [judge(tar) for tar in received(house)] == [[], [], []]
 
@@ -99,7 +99,7 @@ def test_after_a_rejected_update_comes_another_update_of_the_first(
     assert preserve_again(house, env, object_id, "Kirves, korjattu") == "accepted"
     first, second, third = map(header, received(house))
     assert second[:3] == third[:3] == (first[0], "update", first[2])
-    assert str(third[3]) > str(second[3])
+    assert str(third[3]) >= str(second[3])
     assert judge(received(house)[-1]) == []
 
 
