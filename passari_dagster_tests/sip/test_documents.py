@@ -121,6 +121,7 @@ def cost(path: Path) -> tuple[float, int, str]:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, int(peak) // 1024, version
 
 
+@pytest.mark.fuzz
 def test_memory_does_not_grow_with_a_pdf(tmp_path: Path) -> None:
     """A hundred scans of a megabyte each, and one."""
     peaks = []
@@ -140,6 +141,7 @@ def test_memory_does_not_grow_with_a_pdf(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 30
 
 
+@pytest.mark.fuzz
 def test_memory_does_not_grow_with_a_part_of_a_docx(tmp_path: Path) -> None:
     """100 MB of XML and 100 MB of an image, and next to nothing."""
     paragraph = b"<p><r>kirves</r></p>" * 1000

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +210,7 @@ def _peak(path: Path, out: Any) -> None:
     out.put((str(getattr(found, "mimetype", found)), high() - idle))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.fuzz
 @pytest.mark.parametrize("kind", ["zlib", "tiles", "TIFF", "PNG", "JPEG"])
 def test_a_large_image_takes_no_more_memory_than_a_small_one(kind: str, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")

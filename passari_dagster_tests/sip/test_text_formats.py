@@ -134,7 +134,7 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(value=VALUES, ascii_only=st.booleans(), part=PARTS, at=st.integers(0, 200), cut=st.integers(0, 3))
 def test_json_is_what_python_takes_for_it(value: object, ascii_only: bool, part: bytes, at: int, cut: int) -> None:
     whole = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -144,13 +144,14 @@ def test_json_is_what_python_takes_for_it(value: object, ascii_only: bool, part:
             assert taken(data) == is_json(data), data
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(parts=st.lists(PARTS, min_size=1, max_size=8))
 def test_json_of_odds_and_ends(parts: list[bytes]) -> None:
     data = b"".join(parts)
     assert taken(data) == is_json(data), data
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(
     ("suffix", "begin", "line", "end"),
     [
