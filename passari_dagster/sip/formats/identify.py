@@ -65,17 +65,37 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"%!PS", "ps"),
         (rb"\{\\rtf", "rtf"),
         (rb"PK\x05\x06", "zip"),
-        (rb"RIFF.{4}WAVE", "wav"),
-        (rb"RIFF.{4}AVI ", "avi"),
-        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
+        (rb"RF64", "rf64"),
         (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
-        (rb".{4}ftyp", "mp4"),
-        (rb"fLaC", "flac"),
-        (rb"ID3", "mp3"),
         (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
     )
 )
 """What is recognised in order to be refused by its name."""
+
+_NOT_PACKAGED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.S), name)
+    for pattern, name in (
+        (rb"RIFF.{4}WAVE", "wav"),
+        (rb"RIFF.{4}AVI ", "avi"),
+        (rb"FORM.{4}AIF[FC]", "aiff"),
+        (rb"fLaC", "flac"),
+        (rb"\xff[\xf0\xf1\xf8\xf9]", "aac"),
+        (rb"ID3|\xff[\xf2-\xf7\xfa-\xfd]", "mp3"),
+        (rb".{4}ftypM4A", "m4a"),
+        (rb".{4}ftypqt  |.{4}(moov|mdat|wide)", "mov"),
+        (rb".{4}ftypmj2", "mj2"),
+        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
+        (rb".{4}ftyp", "mp4"),
+        (rb"\x1aE\xdf\xa3", "mkv"),
+        (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
+        (rb"\x47.{187}\x47", "mpeg-ts"),
+        (rb"\x00\x00\x01\xba[\x40-\x7f]", "mpeg-2"),
+        (rb"\x00\x00\x01\xba", "mpeg-1"),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
+        (rb"\x1f\x07\x00[\x3f\xbf]", "dv"),
+    )
+)
+"""Audio and video: the DPS takes them, and we recognise them by name. [Signatures: PRONOM]"""
 
 _MIMETYPES = {
     "bmp": "image/bmp",
@@ -170,6 +190,9 @@ def _read(file: Opened) -> FileFormat:
     for signature, name in _REFUSED:
         if signature.match(file.head):
             raise _unsupported(name)
+    for signature, name in _NOT_PACKAGED:
+        if signature.match(file.head):
+            raise problems.NOT_PACKAGED.found(format=name)
     if html_text.looks_like_html(file.head, file.suffix):
         return html_text.read(file)
     if xml_text.looks_like_xml(file.head, file.suffix):
