@@ -253,6 +253,39 @@ IMAGE_TOO_LARGE = Kind(
     "a progressive JPEG of 10,000 × 10,000 pixels",
 )
 
+# Audio and video
+
+AV_DAMAGED = Kind(
+    "av-damaged",
+    "Audio or video file is damaged",
+    "Export the file again from its source.",
+    "a film that was cut off, or a sound that cannot be decoded to its end",
+)
+AV_CODEC = Kind(
+    "av-codec",
+    "Codec not supported in {container} file: {codec}",
+    "Convert the sound or the pictures to a codec that the DPS accepts in such a file.",
+    "an MP4 with MPEG-4 Visual, a WAV with A-law, H.264 in Matroska",
+)
+AV_PICTURE = Kind(
+    "av-picture",
+    "Audio or video file has a picture inside",
+    "Save the cover picture as a file of its own, and the file without it.",
+    "an MP3 with the cover of its record",
+)
+AV_VARIANT = Kind(
+    "av-variant",
+    "Audio or video variant not supported: {format}",
+    "Save the file as plain WAV, MP4 or Matroska.",
+    "a WAV of the kind RF64, a film of a telephone (3GPP)",
+)
+AV_LIMIT = Kind(
+    "av-limit",
+    "Audio or video file too large to be checked",
+    "Save the file in parts, or with smaller pictures.",
+    "a film whose pictures have 20,000 × 20,000 pixels",
+)
+
 # Outside tools
 
 TOOL = Kind(

@@ -1,4 +1,6 @@
-"""Which formats and versions the DPS accepts, and which of them we package: data, in `accepted.csv` beside this file.
+"""Which formats and versions the DPS accepts, and which of them we package: data, in two tables beside this file.
+
+`accepted.csv`:
 
 | column | is |
 |---|---|
@@ -7,6 +9,9 @@
 | grade | `recommended` or `acceptable` |
 | ingest | whether the DPS takes it now |
 | packaged | whether we do; what we do not is recognised and freezes the object, by its name |
+
+`streams.csv`: what sound and pictures a container may carry. One of AVC with sound as MPEG audio is as good as its
+weaker stream. MIME types of streams are in lower case, as the DPS's own tools write them.
 
 [Source: the DPS's file format registry (dpres-file-formats 1.2.0), specification 1.13.0.]
 """
@@ -50,6 +55,17 @@ def table() -> Mapping[tuple[str, str | None], AcceptedFormat]:
             for row in csv.DictReader(file)
         ]
     return {(row.mimetype, row.version): row for row in rows}
+
+
+@cache
+def streams(container: str) -> frozenset[tuple[str, str | None]]:
+    """MIME types and versions of the streams that the DPS now takes in a container of this MIME type."""
+    with resources.files(__package__).joinpath("streams.csv").open(encoding="utf-8") as file:
+        return frozenset(
+            (row["mimetype"], row["version"] or None)
+            for row in csv.DictReader(file)
+            if row["container"] == container and row["ingest"] == "yes"
+        )
 
 
 def name_of(mimetype: str) -> str:

@@ -1,7 +1,7 @@
 """Looks through a hostile file in a process of its own, whose memory and time are limited.
 
 For libraries that keep a file's structure in memory, or may crash: such a file then costs that process only. Used by
-`pdf` and `ole`; which facts are wanted of a file is known by the modules that are run here.
+`pdf`, `ole` and `av`; which facts are wanted of a file is known by the modules that are run here.
 """
 
 from __future__ import annotations
@@ -26,31 +26,42 @@ MAX_CPU_SECONDS = 120
 """A PDF of 100 MB takes less than one."""
 
 MAX_SECONDS = 600
-"""Wall time, for a disk that is slow."""
+"""Wall time, for a disk that is slow; and at least four times the time of computing."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _TOO_LARGE = "too_large"
 
 
-def facts(module: str, path: Path, damaged: Kind) -> dict[str, Any]:
+def facts(
+    module: str,
+    path: Path,
+    damaged: Kind,
+    *,
+    too_large: Kind = problems.TOO_MUCH_WORK,
+    max_memory: int = MAX_MEMORY,
+    max_cpu_seconds: int = MAX_CPU_SECONDS,
+) -> dict[str, Any]:
     """What a module finds in a file, when it is run with `serve`.
 
     Arguments:
         module: its full name.
         path: the file.
         damaged: what is raised when the process crashes.
+        too_large: what is raised when the file needs more than the limits.
+        max_memory, max_cpu_seconds: the limits: bytes of address space, and seconds.
 
     Raises:
         ContentProblem: more work than is allowed, or a crash.
         OSError: a fault of the file system, or the process was stopped by somebody else.
     """
-    command = [sys.executable, "-I", "-m", module, str(path.absolute())]
+    command = [sys.executable, "-I", "-m", module, str(path.absolute()), str(max_memory), str(max_cpu_seconds)]
+    max_seconds = max(MAX_SECONDS, 4 * max_cpu_seconds)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=MAX_SECONDS, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, timeout=max_seconds, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_SECONDS} seconds") from None
+        raise too_large.found(f"more than {max_seconds} seconds") from None
     if done.returncode == -signal.SIGXCPU:
-        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_CPU_SECONDS} seconds of computing")
+        raise too_large.found(f"more than {max_cpu_seconds} seconds of computing")
     if -done.returncode in _CRASHES:
         raise damaged.found("the library that reads such files crashes on it")
     if done.returncode != 0:
@@ -58,7 +69,7 @@ def facts(module: str, path: Path, damaged: Kind) -> dict[str, Any]:
         raise OSError(f"{path}: {module} ended with {done.returncode}: {told[-500:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     if found.get(_TOO_LARGE):
-        raise problems.TOO_MUCH_WORK.found(f"more than {MAX_MEMORY} bytes of memory are needed")
+        raise too_large.found(f"more than {max_memory} bytes of memory are needed")
     return found
 
 
@@ -68,8 +79,9 @@ def serve(examine: Callable[[str], dict[str, object]]) -> None:
     Arguments:
         examine: gets the path; its answer is what `facts` returns. May raise MemoryError.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS + 1))
+    max_memory, max_cpu_seconds = map(int, sys.argv[2:4])
+    resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_seconds, max_cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         found = examine(sys.argv[1])

@@ -17,6 +17,7 @@ from passari_dagster.sip import problems
 from passari_dagster.sip.files import open_regular
 from passari_dagster.sip.formats import (
     accepted,
+    av,
     csv_text,
     gif,
     html_text,
@@ -53,6 +54,11 @@ _READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
         (rb"%PDF-", pdf.read),
         (rb"PK\x03\x04", zipped.read),
         (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ole.read),
+        (rb"RIFF.{4}WAVE|RF64", av.read_wav),
+        (rb"FORM.{4}AIF[FC]", av.read_aiff),
+        (rb".{4}ftyp(?!heic|heix|mif1|msf1|mj)|\0.{3}(moov|wide|free|skip)|.{4}mdat", av.read),
+        (rb"fLaC|ID3[\x02-\x04]|\xff[\xe2\xe3\xf0-\xf5\xf8-\xfd]|\x1aE\xdf\xa3|OggS", av.read),
+        (rb"RIFF.{4}AVI |\x00\x00\x01\xba|(\x47.{187}){4}\x47", av.read),
         (rb"%!PS-Adobe-\d\.\d EPSF|\xc5\xd0\xd3\xc6", postscript.read),
     )
 )
@@ -65,7 +71,6 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"%!PS", "ps"),
         (rb"\{\\rtf", "rtf"),
         (rb"PK\x05\x06", "zip"),
-        (rb"RF64", "rf64"),
         (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
         (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
     )
@@ -75,27 +80,15 @@ _REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 _NOT_PACKAGED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.S), name)
     for pattern, name in (
-        (rb"RIFF.{4}WAVE", "wav"),
-        (rb"RIFF.{4}AVI ", "avi"),
-        (rb"FORM.{4}AIF[FC]", "aiff"),
-        (rb"fLaC", "flac"),
-        (rb"\xff[\xf0\xf1\xf8\xf9]", "aac"),
-        (rb"ID3|\xff[\xf2-\xf7\xfa-\xfd]", "mp3"),
-        (rb".{4}ftypM4A", "m4a"),
-        (rb".{4}ftypqt  |.{4}(moov|mdat|wide)", "mov"),
-        (rb".{4}ftypmj2", "mj2"),
+        (rb".{4}ftypmj", "mj2"),
         (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
-        (rb".{4}ftyp", "mp4"),
-        (rb"\x1aE\xdf\xa3", "mkv"),
         (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
-        (rb"\x47.{187}\x47", "mpeg-ts"),
-        (rb"\x00\x00\x01\xba[\x40-\x7f]", "mpeg-2"),
-        (rb"\x00\x00\x01\xba", "mpeg-1"),
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
         (rb"\x1f\x07\x00[\x3f\xbf]", "dv"),
+        (rb"\x00\x00\x01\xb3", "mpeg-video"),
     )
 )
-"""Audio and video: the DPS takes them, and we recognise them by name. [Signatures: PRONOM]"""
+"""Video that the DPS takes and we do not package: recognised by name. [Signatures: PRONOM]"""
 
 _MIMETYPES = {
     "bmp": "image/bmp",
@@ -131,6 +124,7 @@ _DAMAGED = {
     ".webp": problems.WEBP_DAMAGED,
     ".pdf": problems.PDF_DAMAGED,
     ".epub": problems.EPUB_DAMAGED,
+    **dict.fromkeys(av.SUFFIXES, problems.AV_DAMAGED),
     **dict.fromkeys(odf.SUFFIXES | ooxml.SUFFIXES | ole.SUFFIXES, problems.OFFICE_DAMAGED),
 }
 """What a file is that bears the suffix and has not the beginning of its format."""

@@ -1,0 +1,247 @@
+"""Sound and films: two libraries agree on what they are, and the METS tells what MediaInfo tells."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from passari_dagster.errors import ContentProblem
+from passari_dagster.sip.build import Signer, build_sip
+from passari_dagster.sip.elements import NAMESPACES
+from passari_dagster.sip.formats import av as recordings
+from passari_dagster.sip.formats import av_facts, av_process, guarded
+from passari_dagster.sip.formats.facts import AudioFacts, FileFormat, Stream, VideoFacts
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, look
+from passari_dagster_tests.sip.recorded import Recording, write
+from passari_dagster_tests.sip.samples.recordings import RECORDINGS
+
+FFMPEG_FORMATS = {
+    "audio/x-wav": "wav",
+    "audio/x-aiff": "aiff",
+    "audio/flac": "flac",
+    "audio/mpeg": "mp3",
+    "audio/aac": "aac",
+    "audio/mp4": "mov,mp4,m4a,3gp,3g2,mj2",
+    "video/mp4": "mov,mp4,m4a,3gp,3g2,mj2",
+    "video/quicktime": "mov,mp4,m4a,3gp,3g2,mj2",
+    "video/x-matroska": "matroska,webm",
+    "video/avi": "avi",
+    "video/MP1S": "mpeg",
+    "video/MP2P": "mpeg",
+    "video/MP2T": "mpegts",
+}
+FFMPEG_CODECS = {
+    "audio/aac": "aac",
+    "audio/flac": "flac",
+    "audio/mpeg": "mp3float",
+    "audio/l16": "pcm_s16le",
+    "audio/l24": "pcm_s24le",
+    "video/h264": "h264",
+    "video/h265": "hevc",
+    "video/x-ffv": "ffv1",
+    "video/dv": "dvvideo",
+}
+PEAK_OF_CHILD = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def known(name: str) -> FileFormat:
+    found = look(write(RECORDINGS[name][1]), "." + name.rpartition(".")[2])
+    assert isinstance(found, FileFormat), found
+    return found
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_ffmpeg_agrees_with_mediainfo(name: str) -> None:
+    """FFmpeg guesses the format by itself here."""
+    found = known(name)
+    streams = found.streams or (Stream(found.audio or AudioFacts("", "", True, True), found.mimetype, found.version),)
+    with av.open(io.BytesIO(write(RECORDINGS[name][1]))) as container:
+        assert container.format.name == FFMPEG_FORMATS[found.mimetype]
+        assert len(container.streams) == len(streams)
+        theirs: list[Any] = sorted(container.streams, key=lambda stream: stream.type)
+        ours = sorted(streams, key=lambda stream: isinstance(stream.facts, VideoFacts))
+        for stream, seen in zip(ours, theirs, strict=True):
+            context, facts = seen.codec_context, stream.facts
+            if stream.mimetype in FFMPEG_CODECS:
+                assert context.name == FFMPEG_CODECS[stream.mimetype]
+            elif stream.mimetype == "video/mpeg":
+                assert context.name == f"mpeg{stream.version}video"
+            if isinstance(facts, VideoFacts):
+                assert (facts.width, facts.height) == (str(context.width), str(context.height))
+                assert facts.frame_rate in ("0", "25")
+            elif isinstance(facts, AudioFacts):
+                assert float(facts.sampling_frequency) * 1000 == context.sample_rate
+                assert facts.channels == str(context.channels)
+                assert facts.encoding.lower() in ("pcm", "mpeg audio", context.name)
+
+
+def test_facts_of_sound() -> None:
+    facts = known("aanite24.wav").audio
+    assert facts == AudioFacts(
+        encoding="PCM",
+        codec="PCM",
+        lossless=True,
+        fixed_rate=True,
+        duration="PT0.33S",
+        data_rate="2304",
+        sampling_frequency="48",
+        bits_per_sample="24",
+        channels="2",
+        creator=facts.creator if facts else "",
+        creator_version=facts.creator_version if facts else "",
+    )
+    assert re.fullmatch(r"Lavf[\d.]+", facts.creator)
+    assert facts.creator == f"Lavf{facts.creator_version}"
+    mp3 = known("puhe.mp3").audio
+    assert mp3 is not None
+    assert (mp3.lossless, mp3.data_rate, mp3.sampling_frequency, mp3.bits_per_sample) == (False, "64", "22.05", "0")
+
+
+def test_facts_of_pictures() -> None:
+    streams = known("elokuva.mp4").streams
+    pictures, sound = streams[0].facts, streams[1].facts
+    assert isinstance(sound, AudioFacts)
+    assert isinstance(pictures, VideoFacts)
+    assert pictures.sound
+    assert (pictures.duration, pictures.frame_rate, pictures.bits_per_sample) == ("PT0.32S", "25", "8")
+    assert (pictures.pixel_aspect, pictures.display_aspect, pictures.sampling) == ("1", "1.333", "4:2:0")
+    assert 0 < float(pictures.data_rate) < 1
+    tape = known("nauha.mov").streams[0].facts
+    assert isinstance(tape, VideoFacts)
+    assert (tape.signal_format, tape.fixed_rate) == ("PAL", True)
+    gray = known("harmaa.mkv").streams[0].facts
+    assert isinstance(gray, VideoFacts)
+    assert (gray.color, gray.lossless, gray.sound, gray.data_rate) == ("Grayscale", True, False, "0")
+
+
+def test_the_mets_tells_of_every_stream(sip: Path, tmp_path: Path, signer: Signer) -> None:
+    files = {"reports/Object.xml": MODULE_XML, "reports/lido.xml": LIDO}
+    files |= {f"attachments/1/{name}": write(RECORDINGS[name][1]) for name in ("elokuva.mkv", "radio.wav")}
+    tar = tmp_path / "20260301_Object_1.tar"
+    build_sip(sip, tar, describe(fill(sip, files)), signer)
+    with tarfile.open(tar) as package:
+        member = package.extractfile("mets.xml")
+        assert member is not None
+        mets = etree.fromstring(member.read())
+
+    def texts(path: str) -> list[str | None]:
+        return [element.text for element in mets.findall(path, NAMESPACES)]
+
+    assert texts(".//audiomd:bitsPerSample") == ["16", "16"]
+    assert texts(".//videomd:pixelsHorizontal") == ["64"]
+    assert texts(".//videomd:codecQuality") == ["lossless"]
+    assert "AudioMD and VideoMD metadata created" in texts(".//premis:eventOutcomeDetailNote")
+    names = texts(".//premis:formatName")
+    assert {"video/x-matroska", "video/x-ffv", "audio/flac", "audio/x-wav"} <= set(names)
+    assert texts(".//premis:relationshipSubType") == ["includes"]
+
+
+@pytest.mark.parametrize(
+    "text", [b"The free world\n", b"ID3 is a tag\n", b"Good news, and plenty\n" * 40, b"FORM 27 AIF\n", b"RIFF-raff\n"]
+)
+def test_a_text_that_begins_like_a_recording_is_a_text(text: bytes) -> None:
+    found = look(text, ".txt")
+    assert isinstance(found, FileFormat)
+    assert found.mimetype == "text/plain"
+
+
+def test_a_suffix_makes_no_recording() -> None:
+    sound = write(RECORDINGS["aanite.m4a"][1])
+    found = look(sound, ".mp3")
+    assert isinstance(found, FileFormat)
+    assert found.mimetype == "audio/mp4"
+    assert found == look(sound, ".attachment")
+
+
+def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = write(RECORDINGS["elokuva.mkv"][1])
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings, "MAX_PIXELS", 64 * 48 - 1)
+        large = look(film, ".mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(recordings, "MAX_TRACKS", 2)
+        many = look(film, ".mkv")
+    with monkeypatch.context() as patch:
+        patch.setattr(guarded, "MAX_SECONDS", 0.001)
+        patch.setattr(recordings, "_MIN_SECONDS", 0)
+        slow = look(film, ".mkv")
+    for problem in (large, many, slow):
+        assert isinstance(problem, ContentProblem)
+        assert problem.reason == "Audio or video file too large to be checked"
+
+
+def test_a_picture_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg is told, too: another size may be told inside the stream than in the container."""
+    monkeypatch.setattr(av_process, "MAX_PIXELS", 64 * 48 - 1)
+    streams, faults = av_process._decode(io.BytesIO(write(RECORDINGS["elokuva.mkv"][1])), "matroska")
+    assert not streams
+    assert faults
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks = []
+    for size in (2_000_000, 60_000_000):
+        tone = write(Recording("wav", audio="pcm_s16le"))
+        begin, samples = tone.index(b"data"), bytes(size)
+        header = tone[:begin] + b"data" + size.to_bytes(4, "little")
+        path = tmp_path / "aanite.wav"
+        path.write_bytes(header[:4] + (len(header) + size - 8).to_bytes(4, "little") + header[8:] + samples)
+        command = [sys.executable, "-I", "-m", av_process.__name__, str(path), str(3 * 1024**3), "60"]
+        # Started by a small process: the peak of a child begins with the memory of its parent.
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK_OF_CHILD, *command], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout) * 1024)
+    assert peaks[1] - peaks[0] < 20_000_000, peaks
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "PT0S"),
+        (0.001, "PT0S"),
+        (1.1, "PT1.1S"),
+        (60, "PT1M"),
+        (59.999, "PT1M"),
+        (3601, "PT1H1S"),
+        (3723.456, "PT1H2M3.46S"),
+    ],
+)
+def test_durations(seconds: float, told: str) -> None:
+    assert av_facts.iso_duration(seconds) == told
+
+
+@given(
+    st.fixed_dictionaries(
+        {"format": st.sampled_from(["PCM", "AVC", "MPEG Audio", "x"])},
+        optional={
+            key: st.one_of(st.text(), st.floats(), st.integers())
+            for key in ("bit_rate", "duration", "sampling_rate", "bit_depth", "width", "frame_rate", "channel_s")
+        },
+    )
+)
+def test_whatever_mediainfo_tells(track: dict[str, object]) -> None:
+    """Numbers are numbers in the METS: several in one value, or none, are not known."""
+    sound = av_facts.audio_facts(track, {})
+    pictures = av_facts.video_facts(track, {}, sound=False)
+    assert re.fullmatch(r"\d+", sound.bits_per_sample)
+    assert re.fullmatch(r"\d+", sound.data_rate)
+    assert re.fullmatch(r"\d+", pictures.width)
+    assert re.fullmatch(r"\d+(\.\d+)?", sound.sampling_frequency)
+    assert re.fullmatch(r"\d+(\.\d+)?", pictures.frame_rate)
+    assert re.fullmatch(r"PT(\d+H)?(\d+M)?(\d+(\.\d+)?S)?|\(:unav\)", sound.duration)
