@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
 
 _PROCESS = "passari_dagster.sip.formats.av_process"
 _MAX_MEMORY = 3 * 1024**3  # of address space: a decoder of 8K keeps many pictures
-_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 120, 10, 12 * 3600  # a megabyte of a well compressed film takes 2
+_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 12, 30, 12 * 3600  # a megabyte of a still film takes ten
 
 _SOUNDS = {"FLAC": "audio/flac", "ADTS": "audio/aac", "MPEG Audio": "audio/mpeg"}
 _CONTAINERS = {

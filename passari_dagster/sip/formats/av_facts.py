@@ -188,7 +188,7 @@ def _number(value: object) -> float | None:
         number = float(str(value))
     except ValueError:
         return None
-    return number if math.isfinite(number) and 0 <= number < 1e15 else None
+    return abs(number) if math.isfinite(number) and 0 <= number < 1e15 else None  # zero has a sign, too
 
 
 def _whole(value: object) -> str:

@@ -26,7 +26,7 @@ MAX_CPU_SECONDS = 120
 """A PDF of 100 MB takes less than one."""
 
 MAX_SECONDS = 600
-"""Wall time, for a disk that is slow; and at least four times the time of computing."""
+"""Wall time, for a disk that is slow; more where more computing is allowed."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _TOO_LARGE = "too_large"
@@ -55,11 +55,11 @@ def facts(
         OSError: a fault of the file system, or the process was stopped by somebody else.
     """
     command = [sys.executable, "-I", "-m", module, str(path.absolute()), str(max_memory), str(max_cpu_seconds)]
-    max_seconds = max(MAX_SECONDS, 4 * max_cpu_seconds)
+    max_seconds = MAX_SECONDS * max(1, max_cpu_seconds / MAX_CPU_SECONDS)
     try:
         done = subprocess.run(command, capture_output=True, timeout=max_seconds, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        raise too_large.found(f"more than {max_seconds} seconds") from None
+        raise too_large.found(f"more than {max_seconds:g} seconds") from None
     if done.returncode == -signal.SIGXCPU:
         raise too_large.found(f"more than {max_cpu_seconds} seconds of computing")
     if -done.returncode in _CRASHES:
