@@ -41,7 +41,7 @@ SEEN = 30
 LETTER = b"Hyv\xc3\xa4 yst\xc3\xa4v\xc3\xa4, kirves on l\xc3\xb6ytynyt.\n" * 8_000  # some 300 kB
 MIDDLE = 100_000
 """Where in the letter's package its sending is stopped."""
-LONG_BOOK = 120_000_000
+LONG_BOOK = 500_000_000
 """Bytes, so that its SIP is in the making for a while."""
 CONFIRMATION = ["confirm_sip"]
 log = logging.getLogger(__name__)
