@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import tempfile
 from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from lxml import etree
 from PIL import Image
 
 from passari_dagster.errors import ContentProblem
@@ -29,6 +31,14 @@ def look(data: bytes, suffix: str = "", rules: Rules | None = None) -> FileForma
         path = Path(directory, f"kuva{suffix}")
         path.write_bytes(data)
         return examine(path, rules or Rules()).format
+
+
+def mets_of(tar: Path) -> etree._Element:
+    """The METS of a package."""
+    with tarfile.open(tar) as package:
+        member = package.extractfile("mets.xml")
+        assert member is not None
+        return etree.fromstring(member.read())
 
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

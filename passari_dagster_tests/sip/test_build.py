@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from lxml import etree
 
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip import archive, build, mets
@@ -28,6 +27,7 @@ from passari_dagster_tests.sip.content import (
     describe,
     fill,
     jpeg,
+    mets_of,
     mpo,
     private_pem,
     tiff,
@@ -43,13 +43,6 @@ SMALL = {
     "attachments/2/Multimedia.xml": MODULE_XML,
     "attachments/2/kuva.tif": tiff(),
 }
-
-
-def mets_of(tar: Path) -> etree._Element:
-    with tarfile.open(tar) as package:
-        member = package.extractfile("mets.xml")
-        assert member is not None
-        return etree.fromstring(member.read())
 
 
 def test_every_accepted_format_passes_the_judge(

@@ -12,7 +12,7 @@ from lxml import etree
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster.sip.lido import embedded
-from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, mets_of
 
 NAMESPACES = {"lido": "http://www.lido-schema.org", "premis": "info:lc/xmlns/premis-v2"}
 
@@ -104,11 +104,10 @@ def packaged(sip: Path, tar: Path, signer: Signer, document: bytes) -> tuple[etr
     files = {"reports/Object.xml": MODULE_XML, "reports/lido.xml": document}
     build_sip(sip, tar, describe(fill(sip, files)), signer, log=lines.append)
     with tarfile.open(tar) as package:
-        lido, mets = package.extractfile("reports/lido.xml"), package.extractfile("mets.xml")
+        lido = package.extractfile("reports/lido.xml")
         assert lido is not None
-        assert mets is not None
         assert lido.read() == document  # the file is what the catalogue gave
-        return etree.fromstring(mets.read()), lines
+    return mets_of(tar), lines
 
 
 def notes(mets: etree._Element) -> list[str]:

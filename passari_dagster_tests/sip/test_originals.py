@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster.sip.rules import Rules
-from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, jpeg, tiff, without_jfif
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, jpeg, mets_of, tiff, without_jfif
 
 PSD = b"8BPS\0\x01" + bytes(40)
 BROKEN_TIFF = tiff()[:-10]
@@ -44,19 +42,12 @@ def build(sip: Path, tmp_path: Path, signer: Signer) -> Build:
 def uses(tar: Path) -> dict[str, str | None]:
     """USE of each attachment, by path."""
     found = {}
-    for element in mets(tar).iterfind(".//mets:file", NS):
+    for element in mets_of(tar).iterfind(".//mets:file", NS):
         (location,) = element.iterfind("mets:FLocat", NS)
         path = str(location.get(f"{{{NS['xlink']}}}href")).removeprefix("file:///attachments/")
         if "Multimedia.xml" not in path and "reports" not in path:
             found[path] = element.get("USE")
     return found
-
-
-def mets(tar: Path) -> etree._Element:
-    with tarfile.open(tar) as archive:
-        stream = archive.extractfile("mets.xml")
-        assert stream is not None
-        return etree.parse(stream).getroot()
 
 
 def test_an_original_in_an_unsupported_format_is_kept_beside_its_copy(
@@ -67,7 +58,7 @@ def test_an_original_in_an_unsupported_format_is_kept_beside_its_copy(
     assert uses(tar) == {"7/kuva.psd": "fi-dpres-no-file-format-validation", "8/Kuva.tif": None, "9/muu.jpg": None}
     (event,) = (
         event
-        for event in mets(tar).iterfind(".//premis:event", NS)
+        for event in mets_of(tar).iterfind(".//premis:event", NS)
         if event.findtext("premis:eventType", None, NS) == "normalization"
     )
     links = {

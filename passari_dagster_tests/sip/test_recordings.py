@@ -6,7 +6,6 @@ import io
 import re
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lxml import etree
 
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.build import Signer, build_sip
@@ -22,7 +20,7 @@ from passari_dagster.sip.elements import NAMESPACES
 from passari_dagster.sip.formats import av as recordings
 from passari_dagster.sip.formats import av_facts, av_process, guarded
 from passari_dagster.sip.formats.facts import AudioFacts, FileFormat, Stream, VideoFacts
-from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, look
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, look, mets_of
 from passari_dagster_tests.sip.recorded import Recording, write
 from passari_dagster_tests.sip.samples.recordings import RECORDINGS
 
@@ -134,10 +132,7 @@ def test_the_mets_tells_of_every_stream(sip: Path, tmp_path: Path, signer: Signe
     files |= {f"attachments/1/{name}": write(RECORDINGS[name][1]) for name in ("elokuva.mkv", "radio.wav")}
     tar = tmp_path / "20260301_Object_1.tar"
     build_sip(sip, tar, describe(fill(sip, files)), signer)
-    with tarfile.open(tar) as package:
-        member = package.extractfile("mets.xml")
-        assert member is not None
-        mets = etree.fromstring(member.read())
+    mets = mets_of(tar)
 
     def texts(path: str) -> list[str | None]:
         return [element.text for element in mets.findall(path, NAMESPACES)]

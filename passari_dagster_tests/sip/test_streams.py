@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster.sip.formats.facts import AudioFacts, Examined, FileFormat, ImageFacts, Stream, VideoFacts
 from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.rules import Rules
-from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, multi_page_tiff
+from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, mets_of, multi_page_tiff
 
 NS = {"mets": "http://www.loc.gov/METS/", "premis": "info:lc/xmlns/premis-v2"}
 PAGE = ImageFacts(40, 30, "RGB", (8, 8, 8), "Uncompressed", byte_order="little endian")
@@ -51,10 +49,7 @@ def test_the_judge_accepts_streams(
     tar = tmp_path / "20260301_Object_1.tar"
     build_sip(sip, tar, describe(fill(sip, files)), signer)
     assert judge(tar) == []
-    with tarfile.open(tar) as package:
-        member = package.extractfile("mets.xml")
-        assert member is not None
-        mets = etree.fromstring(member.read())
+    mets = mets_of(tar)
     streams = mets.findall(".//mets:stream", NS)
     assert len(streams) == len(file_format.streams)
     assert len({stream.get("ADMID") for stream in streams}) == len(streams)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from passari_dagster.errors import TransientFailure
 from passari_dagster.museumplus.client import ItemModule, MuseumPlus
@@ -17,6 +15,7 @@ from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, send
+from passari_dagster_tests.sip.content import mets_of
 from passari_dagster_tests.workflow.stories import JPEG, eligible_object, name_of, received
 
 PREMIS = {"premis": "info:lc/xmlns/premis-v2"}
@@ -40,10 +39,7 @@ def originals(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 def modifications(tar: Path) -> dict[str, str]:
     """The note of each event of that type, by the identifier of the file that it is about."""
-    with tarfile.open(tar) as package:
-        member = package.extractfile("mets.xml")
-        assert member is not None
-        events = etree.fromstring(member.read()).findall(".//premis:event", PREMIS)
+    events = mets_of(tar).findall(".//premis:event", PREMIS)
     return {
         event.findtext(
             "premis:linkingObjectIdentifier/premis:linkingObjectIdentifierValue", "", PREMIS

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.simulation.museum_files import content as image
@@ -15,6 +13,7 @@ from passari_dagster.workflow import premis_events
 from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.house import House, send
 from passari_dagster_tests.plugins import SitePackages, example
+from passari_dagster_tests.sip.content import mets_of
 from passari_dagster_tests.workflow.stories import JPEG, eligible_object, name_of, received
 
 Judge = Callable[[Path], list[str]]
@@ -47,14 +46,10 @@ def install(packages: SitePackages, *, date: str = DATE, target: str = TARGET) -
 
 def told(tar: Path) -> list[tuple[str, str]]:
     """Type and date of the events of a package, as its METS has them."""
-    with tarfile.open(tar) as archive:
-        stream = archive.extractfile("mets.xml")
-        assert stream is not None
-        events = etree.parse(stream).iterfind(".//premis:event", NS)
-        return [
-            (event.findtext("premis:eventType", "", NS), event.findtext("premis:eventDateTime", "", NS))
-            for event in events
-        ]
+    return [
+        (event.findtext("premis:eventType", "", NS), event.findtext("premis:eventDateTime", "", NS))
+        for event in mets_of(tar).iterfind(".//premis:event", NS)
+    ]
 
 
 def test_a_museums_own_event_is_in_the_package(

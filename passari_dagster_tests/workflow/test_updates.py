@@ -8,12 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lxml import etree
 
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
-from passari_dagster_tests.sip.content import image_file, jpeg
+from passari_dagster_tests.sip.content import image_file, jpeg, mets_of
 from passari_dagster_tests.workflow.stories import JPEG, TEXT, eligible_object, received
 
 Judge = Callable[[Path], list[str]]
@@ -44,10 +43,7 @@ def preserve_it(house: House, env: Environment, object_id: int) -> str:
 
 def header(tar: Path) -> tuple[str | None, str | None, str | None, str | None]:
     """OBJID, RECORDSTATUS, CREATEDATE and LASTMODDATE."""
-    with tarfile.open(tar) as archive:
-        stream = archive.extractfile("mets.xml")
-        assert stream is not None
-        root = etree.parse(stream).getroot()
+    root = mets_of(tar)
     element = root.find(f"{METS}metsHdr")
     assert element is not None
     return root.get("OBJID"), element.get("RECORDSTATUS"), element.get("CREATEDATE"), element.get("LASTMODDATE")

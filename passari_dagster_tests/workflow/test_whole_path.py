@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import tarfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-
-from lxml import etree
 
 from passari_dagster.catalogue import eligibility
 from passari_dagster.catalogue.models import FreezeSource, Verdict
@@ -17,6 +14,7 @@ from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
+from passari_dagster_tests.sip.content import mets_of
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     LONG_AGO,
@@ -47,10 +45,7 @@ def archive(house: House, object_id: int, name: str) -> dict[str, str]:
 
 
 def mets_header(tar: Path) -> dict[str, str | None]:
-    with tarfile.open(tar) as archive:
-        stream = archive.extractfile("mets.xml")
-        assert stream is not None
-        root = etree.parse(stream).getroot()
+    root = mets_of(tar)
     header = root.find(f"{METS}metsHdr")
     assert header is not None
     return {"OBJID": root.get("OBJID")} | {
