@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from passari_dagster.errors import ContentProblem, PermanentFailure
-from passari_dagster.sip import problems
+from passari_dagster.sip import plugins, problems
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.problems import Kind
 
@@ -58,7 +58,9 @@ def installed() -> tuple[Detector, ...]:
     Raises:
         PermanentFailure: one cannot be loaded, is no detector, or bears a code that is taken.
     """
-    found = [detector for entry in metadata.entry_points(group=GROUP) for detector in _load(entry)]
+    found = [
+        detector for entry, value in plugins.load(GROUP, "the detector") for detector in _detectors(entry.value, value)
+    ]
     codes = [kind.code for kind in problems.kinds()]
     for detector in found:
         if detector.kind.code in codes:
@@ -90,12 +92,8 @@ def detect(file: FoundFile) -> Iterator[ContentProblem]:
             yield detector.kind.found(detail)
 
 
-def _load(entry: metadata.EntryPoint) -> Iterable[Detector]:
-    try:
-        value = entry.load()
-    except Exception as error:
-        raise PermanentFailure(f"the detector {entry.value} cannot be loaded: {error}") from error
+def _detectors(name: str, value: Any) -> Iterable[Detector]:
     found = (value,) if isinstance(value, Detector) else tuple(value)
     if not all(isinstance(detector, Detector) for detector in found):
-        raise PermanentFailure(f"{entry.value} is no Detector")
+        raise PermanentFailure(f"{name} is no Detector")
     return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from passari_dagster.museumplus import items
 from passari_dagster.workflow.manifest import Manifest
 
 OBJECT, LIDO = PurePosixPath("reports/Object.xml"), PurePosixPath("reports/lido.xml")
@@ -48,6 +50,20 @@ class Content:
     def paths(self) -> tuple[PurePosixPath, ...]:
         """All files, by path."""
         return tuple(PurePosixPath(path) for path in sorted(self.manifest.digests))
+
+    @cached_property
+    def places(self) -> frozenset[PurePosixPath]:
+        """All files, and the directories that they are in."""
+        return frozenset(place for path in self.paths for place in (path, *path.parents))
+
+    @cached_property
+    def item(self) -> items.ObjectItem:
+        """What MuseumPlus says of the object.
+
+        Raises:
+            PermanentFailure: see `read`.
+        """
+        return items.read_object(self.read(OBJECT))
 
     def read(self, path: PurePosixPath) -> bytes:
         """A document, which is the one that was downloaded.

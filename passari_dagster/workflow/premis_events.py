@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from functools import cache
-from importlib import metadata
 from pathlib import PurePosixPath
 
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.museumplus import items
+from passari_dagster.sip import plugins
 from passari_dagster.sip.description import PackageEvent
 from passari_dagster.workflow import content
 from passari_dagster.workflow.content import Content
@@ -58,24 +58,19 @@ def installed() -> tuple[tuple[str, EventCreator], ...]:
     Raises:
         PermanentFailure: one cannot be loaded.
     """
-    creators = []
-    for entry in metadata.entry_points(group=GROUP):
-        try:
-            creators.append((entry.name, entry.load()))
-        except Exception as error:
-            raise PermanentFailure(f"the creator of events {entry.value} cannot be loaded: {error}") from error
+    creators = [(entry.name, creator) for entry, creator in plugins.load(GROUP, "the creator of events")]
     return tuple(sorted(creators, key=lambda creator: creator[0]))
 
 
 def origin_of_object(found: Content) -> Iterator[PackageEvent]:
     """When the object came into MuseumPlus; without a date there is no event."""
-    item = items.read_object(found.read(content.OBJECT))
+    item = found.item
     yield from _origin("Object", None, item.created, migrated=item.migrated_from_musketti)
 
 
 def origin_of_attachments(found: Content) -> Iterator[PackageEvent]:
     """When each attachment did."""
-    for attachment_id in items.read_object(found.read(content.OBJECT)).attachment_ids:
+    for attachment_id in found.item.attachment_ids:
         path = content.attachment_document(attachment_id)
         attachment = items.read_attachment(found.read(path))
         yield from _origin("Multimedia", path, attachment.created, migrated=attachment.migrated_from_musketti)
@@ -97,7 +92,7 @@ def unpacking_of_archives(found: Content) -> Iterator[PackageEvent]:
 
 def origin_of_activities(found: Content) -> Iterator[PackageEvent]:
     """When each collection activity did."""
-    for activity_id in items.read_object(found.read(content.OBJECT)).collection_activity_ids:
+    for activity_id in found.item.collection_activity_ids:
         path = content.activity_document(activity_id)
         activity = items.read_collection_activity(found.read(path))
         yield from _origin("CollectionActivity", path, activity.created, migrated=False)
@@ -154,6 +149,5 @@ def _origin(
 def _require_sound(event: PackageEvent, found: Content) -> None:
     if event.date.tzinfo is None:
         raise ValueError(f"the event {event.detail!r} has a date without a time zone")
-    places = {place for path in found.paths for place in (path, *path.parents)}
-    if event.target is not None and event.target not in places:
+    if event.target is not None and event.target not in found.places:
         raise ValueError(f"the event {event.detail!r} is about {event.target}, which is not in the package")
