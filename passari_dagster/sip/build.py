@@ -164,19 +164,31 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
             faulty.append((file, examined, faults))
         for fault in faults:
             log(f"{str(file.path)!r}: {fault}")
+    originals_kept, left = _kept_beside_copies(packed, faulty, description, log)
+    if left:
+        raise problems.together(left)
+    return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path))
+
+
+def _kept_beside_copies(
+    packed: list[PackedFile],
+    faulty: list[tuple[SourceFile, Examined | None, list[ContentProblem]]],
+    description: SipDescription,
+    log: Callable[[str], None],
+) -> tuple[list[PackedFile], list[tuple[PurePosixPath, ContentProblem]]]:
+    """The faulty files that are kept as originals, and the problems of all others."""
     whole = [file.source.path for file in packed]
-    problems_left: list[tuple[PurePosixPath, ContentProblem]] = []
+    kept: list[PackedFile] = []
+    left: list[tuple[PurePosixPath, ContentProblem]] = []
     for file, examined, faults in faulty:
         original = originals.original(faults, description.rules)
-        copies = originals.copies(file.path, whole)
+        copies = originals.copies(file.path, whole) if original is not None else []
         if examined is None or original is None or not copies:
-            problems_left += [(file.path, fault) for fault in faults]
+            left += [(file.path, fault) for fault in faults]
         else:
-            packed.append(PackedFile(file, examined, original.format, original.use, tuple(copies)))
+            kept.append(PackedFile(file, examined, original.format, original.use, tuple(copies)))
             log(f"{file.path}: {original.format.name}, kept as it is beside {', '.join(map(str, copies))}")
-    if problems_left:
-        raise problems.together(problems_left)
-    return tuple(sorted(packed, key=lambda file: file.source.path))
+    return kept, left
 
 
 def _examined_file(root: Path, file: SourceFile, description: SipDescription) -> Examined:

@@ -61,9 +61,7 @@ def premis_object(
         bitstreams: identifiers of the objects of its streams.
     """
     root = add(parent, "premis:object", None, {"xsi:type": "premis:file"})
-    name = add(root, "premis:objectIdentifier")
-    add(name, "premis:objectIdentifierType", IDENTIFIER_TYPE)
-    add(name, "premis:objectIdentifierValue", identifier)
+    _identifier(root, "object", IDENTIFIER_TYPE, identifier)
     characteristics = add(root, "premis:objectCharacteristics")
     add(characteristics, "premis:compositionLevel", 0)
     fixity = add(characteristics, "premis:fixity")
@@ -94,12 +92,18 @@ def premis_bitstream(parent: etree._Element, identifier: str, stream: Stream) ->
         stream: one that has a MIME type.
     """
     root = add(parent, "premis:object", None, {"xsi:type": "premis:bitstream"})
-    name = add(root, "premis:objectIdentifier")
-    add(name, "premis:objectIdentifierType", _LOCAL)
-    add(name, "premis:objectIdentifierValue", identifier)
+    _identifier(root, "object", _LOCAL, identifier)
     characteristics = add(root, "premis:objectCharacteristics")
     add(characteristics, "premis:compositionLevel", 0)
     _format(characteristics, stream.mimetype, stream.version)
+
+
+def _identifier(parent: etree._Element, of: str, kind: str, value: str) -> etree._Element:
+    """Add the identifier of something, or a link to it, to `parent`."""
+    element = add(parent, f"premis:{of}Identifier")
+    add(element, f"premis:{of}IdentifierType", kind)
+    add(element, f"premis:{of}IdentifierValue", value)
+    return element
 
 
 def _format(characteristics: etree._Element, name: str | None, version: str | None) -> None:
@@ -116,9 +120,7 @@ def premis_event(parent: etree._Element, event: Event, agents: Iterable[str]) ->
         agents: identifiers of the agents that did it.
     """
     root = add(parent, "premis:event")
-    identifier = add(root, "premis:eventIdentifier")
-    add(identifier, "premis:eventIdentifierType", _LOCAL)
-    add(identifier, "premis:eventIdentifierValue", event.identifier)
+    _identifier(root, "event", _LOCAL, event.identifier)
     add(root, "premis:eventType", event.event_type)
     add(root, "premis:eventDateTime", iso(event.date))
     add(root, "premis:eventDetail", event.detail)
@@ -126,15 +128,11 @@ def premis_event(parent: etree._Element, event: Event, agents: Iterable[str]) ->
     add(outcome, "premis:eventOutcome", "success")
     add(add(outcome, "premis:eventOutcomeDetail"), "premis:eventOutcomeDetailNote", event.note)
     for agent in agents:
-        link = add(root, "premis:linkingAgentIdentifier")
-        add(link, "premis:linkingAgentIdentifierType", _LOCAL)
-        add(link, "premis:linkingAgentIdentifierValue", agent)
+        link = _identifier(root, "linkingAgent", _LOCAL, agent)
         add(link, "premis:linkingAgentRole", "executing program")
     for role, targets in ((None, event.objects), ("source", event.sources), ("outcome", event.outcomes)):
         for target in targets:
-            link = add(root, "premis:linkingObjectIdentifier")
-            add(link, "premis:linkingObjectIdentifierType", IDENTIFIER_TYPE)
-            add(link, "premis:linkingObjectIdentifierValue", target)
+            link = _identifier(root, "linkingObject", IDENTIFIER_TYPE, target)
             if role is not None:
                 add(link, "premis:linkingObjectRole", role)
 
@@ -147,8 +145,6 @@ def premis_agent(parent: etree._Element, identifier: str, name: str) -> None:
         name: `<name>-v<version>`.
     """
     root = add(parent, "premis:agent")
-    entry = add(root, "premis:agentIdentifier")
-    add(entry, "premis:agentIdentifierType", _LOCAL)
-    add(entry, "premis:agentIdentifierValue", identifier)
+    _identifier(root, "agent", _LOCAL, identifier)
     add(root, "premis:agentName", name)
     add(root, "premis:agentType", "software")

@@ -73,13 +73,11 @@ class Tools:
         utf8 = "UTF8-hul" if found.charset == "UTF-8" else None
         module = _JHOVE_MODULES.get(found.mimetype, utf8)
         if self.jhove and module:
-            report = self._ask("JHOVE", self.jhove, ["-h", "XML", "-m", module, str(file)], log)
-            fault = _read("JHOVE", report, _jhove)
+            fault = self._fault("JHOVE", self.jhove, ["-h", "XML", "-m", module, str(file)], _jhove, log)
             if fault is not None:
                 yield problems.TIFF_DAMAGED.found(fault) if module == "TIFF-hul" else _rejected("JHOVE", fault)
         if self.verapdf and found.mimetype == "application/pdf" and (found.version or "").startswith("A-"):
-            report = self._ask("veraPDF", self.verapdf, ["--nonpdfext", str(file)], log)
-            fault = _read("veraPDF", report, _verapdf)
+            fault = self._fault("veraPDF", self.verapdf, ["--nonpdfext", str(file)], _verapdf, log)
             if fault is not None:
                 yield _rejected("veraPDF", fault)
         if self.scraper:
@@ -88,10 +86,24 @@ class Tools:
                 told.append(f"--version={found.version}")
             if found.charset is not None:
                 told.append(f"--charset={found.charset}")
-            report = self._ask("file-scraper", self.scraper, ["scrape-file", *told, str(file)], log)
-            fault = _read("file-scraper", report, _scraper)
+            fault = self._fault("file-scraper", self.scraper, ["scrape-file", *told, str(file)], _scraper, log)
             if fault is not None:
                 yield _rejected("file-scraper", fault)
+
+    def _fault(
+        self,
+        name: str,
+        executable: Path,
+        arguments: list[str],
+        reader: Callable[[bytes], str | None],
+        log: Callable[[str], None],
+    ) -> str | None:
+        """What the tool finds wrong; None: nothing."""
+        report = self._ask(name, executable, arguments, log)
+        try:
+            return reader(report)
+        except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
+            raise PermanentFailure(f"the report of {name} cannot be read: {error}") from error
 
     def _ask(self, name: str, executable: Path, arguments: list[str], log: Callable[[str], None]) -> bytes:
         """The tool's report, from its standard output."""
@@ -122,14 +134,6 @@ def _beginning(stream: BinaryIO, size: int) -> bytes:
 
 def _rejected(tool: str, fault: str) -> ContentProblem:
     return problems.TOOL.found(fault, tool=tool)
-
-
-def _read(tool: str, report: bytes, reader: Callable[[bytes], str | None]) -> str | None:
-    """What the tool finds wrong; None: nothing."""
-    try:
-        return reader(report)
-    except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
-        raise PermanentFailure(f"the report of {tool} cannot be read: {error}") from error
 
 
 def _jhove(report: bytes) -> str | None:

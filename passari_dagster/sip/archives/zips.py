@@ -83,7 +83,7 @@ def _damage_told(file: CarefulFile) -> Iterator[None]:
         struct.error,
         ValueError,
         OverflowError,
-        RuntimeError,  # NotImplementedError too
+        RuntimeError,  # also what zipfile says of a method that it does not know
         OSError,
     ) as error:
         if file.fault is not None:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip import problems
@@ -40,53 +40,56 @@ from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.opened import Opened, Reader
 from passari_dagster.sip.rules import Rules
 
+_Known = TypeVar("_Known")
+
+
+def _signatures(*table: tuple[bytes, _Known]) -> tuple[tuple[re.Pattern[bytes], _Known], ...]:
+    """What is known of files by their first bytes; of several that match, the first counts."""
+    return tuple((re.compile(pattern, re.S), known) for pattern, known in table)
+
+
+def _known(signatures: tuple[tuple[re.Pattern[bytes], _Known], ...], head: bytes) -> _Known | None:
+    return next((known for signature, known in signatures if signature.match(head)), None)
+
+
 _DPX = {b"V1.0": "1.0", b"V2.0": "2.0"}
-_READERS: tuple[tuple[re.Pattern[bytes], Reader], ...] = tuple(
-    (re.compile(pattern, re.S), reader)
-    for pattern, reader in (
-        (rb"\xff\xd8\xff", jpeg.read),
-        (rb"SDPX|XPDS", lambda file: FileFormat("image/x-dpx", _DPX.get(file.head[8:12]))),
-        (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.read),
-        (rb"\x89PNG\r\n\x1a\n", png.read),
-        (rb"GIF8[79]a", gif.read),
-        (rb"RIFF.{4}WEBP", webp.read),
-        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n(?!.{8}mj)", jp2.read),
-        (rb"%PDF-", pdf.read),
-        (rb"PK\x03\x04", zipped.read),
-        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ole.read),
-        (rb"RIFF.{4}WAVE|RF64", av.read_wav),
-        (rb"FORM.{4}AIF[FC]", av.read_aiff),
-        (rb".{4}ftyp(?!heic|heix|mif1|msf1|mj)|\0.{3}(moov|wide|free|skip)|.{4}mdat", av.read),
-        (rb"fLaC|ID3[\x02-\x04]|\xff[\xe2\xe3\xf0-\xf5\xf8-\xfd]|\x1aE\xdf\xa3|OggS", av.read),
-        (rb"RIFF.{4}AVI |\x00\x00\x01\xba|(\x47.{187}){4}\x47", av.read),
-        (rb"%!PS-Adobe-\d\.\d EPSF|\xc5\xd0\xd3\xc6", postscript.read),
-    )
+_READERS = _signatures(
+    (rb"\xff\xd8\xff", jpeg.read),
+    (rb"SDPX|XPDS", lambda file: FileFormat("image/x-dpx", _DPX.get(file.head[8:12]))),
+    (rb"II\*\0|MM\0\*|II\+\0|MM\0\+", tiff.read),
+    (rb"\x89PNG\r\n\x1a\n", png.read),
+    (rb"GIF8[79]a", gif.read),
+    (rb"RIFF.{4}WEBP", webp.read),
+    (rb"\x00\x00\x00\x0cjP  \r\n\x87\n(?!.{8}mj)", jp2.read),
+    (rb"%PDF-", pdf.read),
+    (rb"PK\x03\x04", zipped.read),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ole.read),
+    (rb"RIFF.{4}WAVE|RF64", av.read_wav),
+    (rb"FORM.{4}AIF[FC]", av.read_aiff),
+    (rb".{4}ftyp(?!heic|heix|mif1|msf1|mj)|\0.{3}(moov|wide|free|skip)|.{4}mdat", av.read),
+    (rb"fLaC|ID3[\x02-\x04]|\xff[\xe2\xe3\xf0-\xf5\xf8-\xfd]|\x1aE\xdf\xa3|OggS", av.read),
+    (rb"RIFF.{4}AVI |\x00\x00\x01\xba|(\x47.{187}){4}\x47", av.read),
+    (rb"%!PS-Adobe-\d\.\d EPSF|\xc5\xd0\xd3\xc6", postscript.read),
 )
 """Who reads a file that begins so."""
 
-_REFUSED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(pattern, re.S), name)
-    for pattern, name in (
-        (rb"8BPS", "psd"),
-        (rb"%!PS", "ps"),
-        (rb"\{\\rtf", "rtf"),
-        (rb"PK\x05\x06", "zip"),
-        (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
-        (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
-    )
+_REFUSED = _signatures(
+    (rb"8BPS", "psd"),
+    (rb"%!PS", "ps"),
+    (rb"\{\\rtf", "rtf"),
+    (rb"PK\x05\x06", "zip"),
+    (rb".{4}ftyp(heic|heix|mif1|msf1)", "heic"),
+    (rb"BM.{4}\x00\x00\x00\x00", "bmp"),
 )
 """What is recognised in order to be refused by its name."""
 
-_NOT_PACKAGED: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(pattern, re.S), name)
-    for pattern, name in (
-        (rb".{4}ftypmj", "mj2"),
-        (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
-        (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
-        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
-        (rb"\x1f\x07\x00[\x3f\xbf]", "dv"),
-        (rb"\x00\x00\x01\xb3", "mpeg-video"),
-    )
+_NOT_PACKAGED = _signatures(
+    (rb".{4}ftypmj", "mj2"),
+    (rb"\x00\x00\x00\x0cjP  \r\n\x87\n", "mj2"),
+    (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", "mxf"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c", "asf"),
+    (rb"\x1f\x07\x00[\x3f\xbf]", "dv"),
+    (rb"\x00\x00\x01\xb3", "mpeg-video"),
 )
 """Video that the DPS takes and we do not package: recognised by name. [Signatures: PRONOM]"""
 
@@ -178,15 +181,15 @@ def identify(file: Opened) -> FileFormat:
 def _read(file: Opened) -> FileFormat:
     if not file.head:
         raise problems.EMPTY.found()
-    for signature, read in _READERS:
-        if signature.match(file.head):
-            return read(file)
-    for signature, name in _REFUSED:
-        if signature.match(file.head):
-            raise _unsupported(name)
-    for signature, name in _NOT_PACKAGED:
-        if signature.match(file.head):
-            raise problems.NOT_PACKAGED.found(format=name)
+    read = _known(_READERS, file.head)
+    if read is not None:
+        return read(file)
+    refused = _known(_REFUSED, file.head)
+    if refused is not None:
+        raise _unsupported(refused)
+    not_packaged = _known(_NOT_PACKAGED, file.head)
+    if not_packaged is not None:
+        raise problems.NOT_PACKAGED.found(format=not_packaged)
     if html_text.looks_like_html(file.head, file.suffix):
         return html_text.read(file)
     if xml_text.looks_like_xml(file.head, file.suffix):
