@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -631,16 +632,16 @@ def test_twenty_workers_a_daemon_and_a_webserver_stay_under_sixty_connections(
 def test_runs_that_begin_together_do_not_pass_the_limit_of_a_pool(instance: dg.DagsterInstance) -> None:
     places, rounds, hands = 2, 15, 6
     instance.event_log_storage.set_concurrency_slots("scales", places)
-    go = time.monotonic() + 1
+    together = multiprocessing.get_context("fork").Barrier(hands, timeout=60)
 
     def hand(number: int) -> Callable[[], list[bool]]:
         def story() -> list[bool]:
             got = []
             for each in range(rounds):
-                time.sleep(max(0.0, go + 0.2 * each - time.monotonic()))
+                together.wait()
                 slot = instance.event_log_storage._claim_concurrency_slot("scales", f"{each} {number}", "weigh")  # type: ignore[attr-defined]
                 got.append(slot is ConcurrencySlotStatus.CLAIMED)
-                time.sleep(0.1)
+                together.wait()  # nobody gives a place back before all have asked
                 with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
                     connection.execute(
                         text("UPDATE concurrency_slots SET run_id = NULL, step_key = NULL WHERE run_id = :run"),

@@ -229,7 +229,7 @@ def test_killed_between_the_confirmation_and_its_record_the_record_is_made_up_fo
 ) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     send_and_confirm(house, env, object_id)
-    record = next(house.directory.rglob(journal.FILE))
+    record = next((house.directory / "archive").rglob(journal.FILE))
     whole = record.read_text()
     record.unlink()
     preserve.confirm_sip(env, object_id, quiet)
@@ -240,7 +240,7 @@ def test_killed_between_the_intent_and_its_record_the_record_is_made_up_for(hous
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     with pytest.raises(Killed):
         send(killed_at(env, "after the intent"), object_id)
-    record = next(house.directory.rglob(journal.FILE))
+    record = next((house.directory / "archive").rglob(journal.FILE))
     record.unlink()
     send(env, object_id)
     assert record.is_file()
@@ -272,7 +272,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_put_back(house: House,
     for object_id in object_ids:
         send(env, object_id)
     restore()
-    record = next(house.directory.rglob(f"*Object_{object_ids[0]}-*/{journal.FILE}"))
+    record = next((house.directory / "archive").rglob(f"*Object_{object_ids[0]}-*/{journal.FILE}"))
     record.write_text("")
     lines: list[str] = []
     with pytest.raises(PermanentFailure, match="1 of 2 objects"):
@@ -295,7 +295,7 @@ def test_a_damaged_record_is_named_and_nothing_is_sent(
     restore = backup(env)
     send(env, object_id)
     restore()
-    record = next(house.directory.rglob(journal.FILE))
+    record = next((house.directory / "archive").rglob(journal.FILE))
     damage(record)
     with pytest.raises(PermanentFailure, match=message) as caught:
         send(env, object_id)
