@@ -78,6 +78,11 @@ package_attachments = Table(
 )
 
 
+def _removed_index(table: str) -> Index:
+    """The few removed items of a large table."""
+    return Index(f"ix_{table}_removed_date", "removed_date", postgresql_where=text("removed_date IS NOT NULL"))
+
+
 class MuseumAttachment(Base):
     """A Multimedia item of MuseumPlus. A row with an id only is a reference whose item was not read yet."""
 
@@ -88,6 +93,10 @@ class MuseumAttachment(Base):
     modified_date: Mapped[datetime | None]
     created_date: Mapped[datetime | None]
     metadata_hash: Mapped[str | None] = mapped_column(String(64))
+    removed_date: Mapped[datetime | None]
+    """When a scan of everything no longer found it in MuseumPlus."""
+
+    __table_args__ = (_removed_index("museum_attachments"),)
 
 
 class MuseumPackage(Base):
@@ -178,6 +187,8 @@ class MuseumObject(Base):
     metadata_hash: Mapped[str | None] = mapped_column(String(64))
     attachment_metadata_hash: Mapped[str | None] = mapped_column(String(64))
     """Hash over the attachments' hashes; empty: no attachments; NULL: not known."""
+    removed_date: Mapped[datetime | None]
+    """When a scan of everything no longer found it in MuseumPlus."""
 
     latest_package_id: Mapped[int | None] = mapped_column(
         ForeignKey("museum_packages.id", name="fk_museum_object_latest_package", use_alter=True), index=True
@@ -189,9 +200,11 @@ class MuseumObject(Base):
         order_by="MuseumPackage.created_date",
     )
 
+    __table_args__ = (_removed_index("museum_objects"),)
+
 
 class SyncStatus(Base):
-    """How far a scrape of MuseumPlus has come."""
+    """A scrape of MuseumPlus, or another work over all rows: when it started, and when it was finished last."""
 
     __tablename__ = "sync_statuses"
 
@@ -201,3 +214,43 @@ class SyncStatus(Base):
     prev_start_sync_date: Mapped[datetime | None]
     """When the last finished scrape started, by MuseumPlus's clock: the next one asks for what changed since."""
     offset: Mapped[int | None] = mapped_column(default=0, server_default=text("0"))
+    """Items that passari-workflow had read of the scrape that is under way; ours are counted in `SyncRange`."""
+    since_date: Mapped[datetime | None]
+    """The scrape that is under way asks for what changed since; NULL: for everything."""
+    total: Mapped[int | None]
+    """Items that MuseumPlus spoke of when it started."""
+
+
+class SyncRange(Base):
+    """A part of the id space in a scrape that is under way, and how far it was read."""
+
+    __tablename__ = "sync_ranges"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """The scrape's, in `SyncStatus`."""
+    first_id: Mapped[int] = mapped_column(primary_key=True)
+    last_id: Mapped[int | None]
+    """The greatest id of the range; NULL: it has no end."""
+    read_id: Mapped[int]
+    """All items up to this id were read; `first_id` - 1 at the beginning."""
+    items: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    """How many were read."""
+    done: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+
+
+class UnseenItem(Base):
+    """An item that the database has, and that a scan of everything did not find where it should be."""
+
+    __tablename__ = "unseen_items"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    """The scan's, in `SyncStatus`."""
+    item_id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class StaleAttachmentHash(Base):
+    """An object whose attachment hash is to be computed anew: its links changed, or an attachment's hash did."""
+
+    __tablename__ = "stale_attachment_hashes"
+
+    museum_object_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
