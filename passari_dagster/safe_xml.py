@@ -5,7 +5,7 @@ Only parsing belongs here; what the documents mean is known by the packages that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from xml.parsers import expat
 
 from lxml import etree
@@ -57,6 +57,43 @@ def parse(data: bytes, *, source: str, limit: int = MAX_DOCUMENT_BYTES) -> etree
     if root.getroottree().docinfo.doctype:
         raise UnsafeXmlError(f"{source}: has a document type declaration, which is refused")
     return root
+
+
+def stream(chunks: Iterable[bytes], tags: Collection[str], *, source: str) -> Iterator[etree._Element]:
+    """Elements of an untrusted document, each when it is complete; the document is never whole in memory.
+
+    An element is where it stands, with its ancestors; it has lost its content when the next one comes.
+
+    Arguments:
+        chunks: the whole document, in pieces.
+        tags: the elements' names, with their namespaces.
+        source: as in `parse`.
+
+    Raises:
+        UnsafeXmlError: not well-formed, or with a document type declaration: what came before does not count.
+    """
+    reader = etree.XMLPullParser(
+        events=("end",),
+        tag=tags,
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        huge_tree=False,
+    )
+    try:
+        for chunk in chunks:
+            reader.feed(chunk)
+            for _, element in reader.read_events():
+                yield element
+                element.clear()
+                while element.getprevious() is not None:
+                    del element.getparent()[0]  # type: ignore[union-attr]
+        root = reader.close()
+    except etree.XMLSyntaxError as error:
+        raise UnsafeXmlError(f"{source}: not well-formed XML: {error}") from error
+    if root.getroottree().docinfo.doctype:
+        raise UnsafeXmlError(f"{source}: has a document type declaration, which is refused")
 
 
 def scan(chunks: Iterable[bytes], *, source: str, visit: Visitor | None = None) -> tuple[str, dict[str, str]]:

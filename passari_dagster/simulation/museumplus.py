@@ -333,6 +333,21 @@ class SimulatedMuseum:
                 self._store.save_content(multimedia_id, content)
             return new
 
+    def restore_object(self, facts: ObjectFacts) -> None:
+        """Bring an object back that was taken away, as it was then."""
+        with self._mutex:
+            self._store.save_object(replace(facts, deleted=False))
+
+    def delete_attachment(self, multimedia_id: int) -> None:
+        """Take an attachment away, and from its object. Raises KeyError if there is none."""
+        with self._mutex:
+            old = self.attachment(multimedia_id)
+            self._store.save_attachment(replace(old, deleted=True))
+            owner = self._store.object(old.object_id)
+            if owner is not None:
+                left = [other for other in owner.multimedia_ids if other != multimedia_id]
+                self.edit_object(owner.id, multimedia_ids=left)
+
     def bomb(self, object_id: int) -> None:
         """Answer a document full of nested entities for this object from now on."""
         self.faults.replace_body(f"/module/Object/{object_id}", ENTITY_BOMB)
