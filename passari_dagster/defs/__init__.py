@@ -25,7 +25,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     sync_jobs = jobs.build_sync_jobs()
     return dg.Definitions(
         assets=[assets.museum_objects, assets.museum_attachments, assets.metadata_hashes, preflight.preflight_report],
-        asset_checks=[checks.no_package_without_a_run],
+        asset_checks=[checks.no_package_without_a_run, checks.no_objects_removed, checks.no_attachments_removed],
         jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values(), preflight.build_preflight_job()],
         schedules=schedules.build_schedules(settings, sync_jobs),
         sensors=sensors.build_sensors(settings, preserve_object),

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
 
-CRON = {
-    "sync_objects": "0 20 1-31/2 * *",  # odd days
-    "sync_attachments": "0 20 2-30/2 * *",  # even days
-    "sync_hashes": "0 5 * * *",
-}
+ANY_DAY = date(2000, 1, 1)
+ODD_DAYS, EVEN_DAYS, EVERY_DAY = "1-31/2", "2-30/2", "*"
+
+
+def crons(settings: Settings) -> dict[str, str]:
+    """When each sync job runs: scrapes at the window's beginning, hashes an hour after its end."""
+    workflow = settings.workflow
+    begin = workflow.sync_begin
+    night = workflow.sync_night or timedelta(hours=8)
+    after = datetime.combine(ANY_DAY, begin) + night + timedelta(hours=1)
+    return {
+        "sync_objects": f"{begin.minute} {begin.hour} {ODD_DAYS} * *",
+        "sync_attachments": f"{begin.minute} {begin.hour} {EVEN_DAYS} * *",
+        "sync_hashes": f"{after.minute} {after.hour} {EVERY_DAY} * *",
+    }
 
 
 def build_schedules(
@@ -28,5 +39,5 @@ def build_schedules(
             execution_timezone=settings.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
-        for name, cron in CRON.items()
+        for name, cron in crons(settings).items()
     ]

@@ -414,8 +414,8 @@ class Scraper(Generic[Record]):
             there = self._take_by_id([*ids, *witnesses])
             if there.isdisjoint(witnesses):
                 raise TransientFailure(
-                    f"{source.name}: MuseumPlus does not give items that it should have ({witnesses or 'none was seen'}), "
-                    "so that what it does not give is not marked as removed; the next sync asks again"
+                    f"{source.name}: MuseumPlus does not give items that it should have ({witnesses or 'none seen'}): "
+                    "what it does not give is not marked as removed; the next sync asks again"
                 )
             with self._env.transaction() as session:
                 gone = [item_id for item_id in ids if item_id not in there]

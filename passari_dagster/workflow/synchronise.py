@@ -18,7 +18,7 @@ from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.progress import Progress, SyncResult
 from passari_dagster.workflow.scrape import Options, Scraper, Source
 
-__all__ = ["Options", "Progress", "SyncResult", "sync_attachments", "sync_hashes", "sync_objects"]
+__all__ = ["Options", "Progress", "Source", "SyncResult", "sync_attachments", "sync_hashes", "sync_objects"]
 
 OVERLAP = timedelta(hours=1)
 """A scrape of changes asks for what changed since so long before the last one started: changes are never missed,
@@ -60,6 +60,13 @@ def _sync(env: Environment, log: Log, source: Source[Record], options: Options) 
         if not scraper.partial and known is not None:
             scraper.read_unknown()
         return scraper.result()
+
+
+def removed_by_last_scan(env: Environment, source: Source[Any], sample: int) -> tuple[int, list[int]]:
+    """How many items the last scan did not find, and the first ids of them."""
+    with env.transaction() as session:
+        scanned = scrapes.last_started(session, source.scan)
+        return scrapes.removed_since(session, source.item, scanned, sample) if scanned is not None else (0, [])
 
 
 def _is_due(env: Environment, scanned: datetime | None) -> bool:
