@@ -44,7 +44,7 @@ from passari_dagster.simulation import museum_documents, museum_records, museum_
 from passari_dagster.simulation.museum_documents import ENTITY_BOMB, MODULE_NS
 from passari_dagster.simulation.museum_faults import FaultLayer, Faults, Hold, Point, Seen
 from passari_dagster.simulation.museum_records import FIRST_ACTIVITY, USER, AttachmentFacts, Museum, ObjectFacts
-from passari_dagster.simulation.museum_store import ModuleName, Store
+from passari_dagster.simulation.museum_store import ModuleName, Row, Store
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -207,6 +207,14 @@ class SimulatedMuseum:
     def attachment(self, multimedia_id: int) -> AttachmentFacts:
         """An attachment as it is now. Raises KeyError if there is none."""
         return _there(self._store.attachment(multimedia_id), multimedia_id)
+
+    def has_file(self, multimedia_id: int) -> bool:
+        """Whether an attachment has a file. Raises KeyError if there is no such attachment."""
+        return self._store.has_file(self.attachment(multimedia_id))
+
+    def changed(self, module: ModuleName) -> list[Row]:
+        """What was edited, added or taken away since the beginning."""
+        return self._store.changed(module, 0)
 
     def attachment_content(self, multimedia_id: int) -> bytes | None:
         """The file of an attachment; None if it has none."""
