@@ -1,4 +1,4 @@
-"""Writing what MuseumPlus said into the database, in sets: objects, attachments, their links, hashes, progress.
+"""Writing what MuseumPlus said into the database, in sets: objects, attachments, their links, progress.
 
 Rows come in as plain dictionaries, so that this module need not know who read them.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, func, select, text, update
+from sqlalchemy import Table, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -138,55 +138,6 @@ def _relink(
             delete(table).where(table.c[from_column] == bindparam("from_id"), table.c[to_column] == bindparam("to_id")),
             [{"from_id": from_id, "to_id": to_id} for from_id, to_id in sorted(gone)],
         )
-
-
-_HASHES = text(
-    """
-    UPDATE museum_objects SET attachment_metadata_hash = computed.hash
-    FROM (
-        SELECT museum_objects.id,
-               CASE
-                   WHEN count(link.museum_attachment_id) = 0 THEN ''
-                   WHEN count(attachment.metadata_hash) < count(link.museum_attachment_id) THEN NULL
-                   ELSE encode(sha256(convert_to(
-                       string_agg(attachment.metadata_hash, '' ORDER BY attachment.metadata_hash COLLATE "C"),
-                       'UTF8')), 'hex')
-               END AS hash
-        FROM museum_objects
-        LEFT JOIN object_attachment_association AS link ON link.museum_object_id = museum_objects.id
-        LEFT JOIN museum_attachments AS attachment ON attachment.id = link.museum_attachment_id
-        WHERE museum_objects.id = ANY(:ids)
-        GROUP BY museum_objects.id
-    ) AS computed
-    WHERE museum_objects.id = computed.id
-      AND museum_objects.attachment_metadata_hash IS DISTINCT FROM computed.hash
-    """
-)
-
-
-def update_attachment_hashes(session: Session, ids: Sequence[int]) -> int:
-    """Compute the objects' attachment hashes anew, as the original does: the SHA-256 of the attachments' hashes,
-    sorted and joined; empty without attachments; unknown while one of them is unknown.
-
-    Returns:
-        how many changed.
-    """
-    result = session.connection().execute(_HASHES, {"ids": list(ids)})
-    return result.rowcount
-
-
-def object_ids_after(session: Session, after_id: int, limit: int) -> list[int]:
-    """The next object ids in ascending order."""
-    return list(
-        session.scalars(
-            select(MuseumObject.id).where(MuseumObject.id > after_id).order_by(MuseumObject.id).limit(limit)
-        )
-    )
-
-
-def count_objects(session: Session) -> int:
-    """How many objects the database knows."""
-    return session.scalar(select(func.count()).select_from(MuseumObject)) or 0
 
 
 def begin_scrape(session: Session, name: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Bringing the database up to date with MuseumPlus: objects, attachments, attachment hashes."""
+"""Bringing the database up to date with MuseumPlus: objects and attachments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from passari_dagster.workflow.environment import Environment, Log
 OVERLAP = timedelta(hours=1)
 """An incremental scrape asks for what changed since so long before the last one started: changes are never missed,
 at the price of reading a few items twice."""
-HASH_BATCH = 2000
 UNKNOWN_LIMIT = 5000
 """Most items of unknown hash that a scrape asks for by their ids."""
 UNKNOWN_BATCH = 100
@@ -234,22 +233,3 @@ class _Scrape(Generic[Record]):
             self.partial = True
             self.log(f"{self.name}: stops early, as asked, after {self.read} items")
         return self.partial
-
-
-def sync_hashes(env: Environment, log: Log) -> SyncResult:
-    """Compute the attachment hash of every object anew, in short transactions."""
-    with env.transaction() as session:
-        total = tables.count_objects(session)
-    progress, changed, last_id, partial = Progress("sync_hashes", log), 0, 0, False
-    while True:
-        with env.transaction() as session:
-            ids = tables.object_ids_after(session, last_id, HASH_BATCH)
-            if not ids:
-                break
-            changed += tables.update_attachment_hashes(session, ids)
-        last_id = ids[-1]
-        progress.advance(len(ids), total)
-        if partial := stopping.is_asked():
-            log(f"sync_hashes: stops early, as asked, after {progress.done} objects")
-            break
-    return SyncResult(progress.done, changed, progress.seconds, partial=partial)
