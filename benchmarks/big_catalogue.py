@@ -1,4 +1,4 @@
-"""A large catalogue in the museum database, made by the database itself: what the benchmarks of a million rows begin with."""
+"""A large catalogue in the museum database, made by the database itself: where benchmarks of a million rows begin."""
 
 from __future__ import annotations
 
@@ -39,23 +39,31 @@ def museum_database() -> Iterator[Engine]:
 
 def fill(engine: Engine, objects: int) -> None:
     """Objects 1 to `objects` with their attachments, read long ago; no attachment hash of an object is known yet."""
-    numbers = f"generate_series(1, {objects})"
+    statements = (
+        f"""
+        INSERT INTO museum_objects (id, title, created_date, modified_date, metadata_hash, frozen, preserved)
+        SELECT n, 'Esine ' || n, '2019-01-01'::timestamptz + n * interval '1 second', '2020-01-01', {_HASH.format("n")},
+            false, false
+        FROM generate_series(1, {objects}) AS n
+        """,
+        f"""
+        INSERT INTO museum_attachments (id, filename, created_date, modified_date, metadata_hash)
+        SELECT n, 'kuva_' || n || '.jpg', '2019-01-01', '2020-01-01', {_HASH.format("-n")}
+        FROM generate_series(1, {objects * ATTACHMENTS}) AS n
+        """,
+        f"""
+        INSERT INTO object_attachment_association (museum_object_id, museum_attachment_id)
+        SELECT (n - 1) / {ATTACHMENTS} + 1, n FROM generate_series(1, {objects * ATTACHMENTS}) AS n
+        """,
+    )
     with engine.begin() as connection:
-        for statement in (
-            f"INSERT INTO museum_objects (id, title, created_date, modified_date, metadata_hash, frozen, preserved) "
-            f"SELECT n, 'Esine ' || n, '2019-01-01'::timestamptz + n * interval '1 second', '2020-01-01', "
-            f"{_HASH.format('n')}, false, false FROM {numbers} AS n",
-            f"INSERT INTO museum_attachments (id, filename, created_date, modified_date, metadata_hash) "
-            f"SELECT n, 'kuva_' || n || '.jpg', '2019-01-01', '2020-01-01', {_HASH.format('-n')} "
-            f"FROM generate_series(1, {objects * ATTACHMENTS}) AS n",
-            f"INSERT INTO object_attachment_association (museum_object_id, museum_attachment_id) "
-            f"SELECT (n - 1) / {ATTACHMENTS} + 1, n FROM generate_series(1, {objects * ATTACHMENTS}) AS n",
-        ):
+        for statement in statements:
             connection.execute(text(statement))
     settle(engine)
 
 
 def settle(engine: Engine) -> None:
-    """What autovacuum does sooner or later."""
+    """What the server does by itself sooner or later."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
+        connection.execute(text("CHECKPOINT"))

@@ -8,7 +8,7 @@ rows in: what somebody else has locked is passed over, and stays stale, or is ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,33 +29,67 @@ _MARK = text(
     ON CONFLICT (museum_object_id) DO UPDATE SET museum_object_id = excluded.museum_object_id
     """
 )
-_LOCK_OBJECTS = text(
-    "SELECT id FROM museum_objects WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED"
-)
 _LOCK_STALE = text(
-    "SELECT museum_object_id FROM stale_attachment_hashes WHERE museum_object_id = ANY(CAST(:ids AS bigint[])) "
-    "ORDER BY museum_object_id FOR UPDATE SKIP LOCKED"
+    """
+    SELECT museum_object_id FROM stale_attachment_hashes
+    WHERE museum_object_id > :after AND museum_object_id <= :upto
+    ORDER BY museum_object_id FOR UPDATE SKIP LOCKED
+    """
 )
 # LATERAL, so that each object's few attachments are looked up by index: no guess of the planner can make it read all.
-_COMPUTE = text(
-    """
-    UPDATE museum_objects SET attachment_metadata_hash = attached.hash
-    FROM unnest(CAST(:ids AS bigint[])) AS batch (id)
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN count(*) = 0 THEN ''
-            WHEN count(attachment.metadata_hash) < count(*) THEN NULL
-            ELSE encode(sha256(convert_to(
-                string_agg(attachment.metadata_hash, '' ORDER BY attachment.metadata_hash COLLATE "C"), 'UTF8'
-            )), 'hex')
-        END AS hash
-        FROM object_attachment_association AS link
-        LEFT JOIN museum_attachments AS attachment ON attachment.id = link.museum_attachment_id
-        WHERE link.museum_object_id = batch.id
-    ) AS attached
-    WHERE museum_objects.id = batch.id AND museum_objects.attachment_metadata_hash IS DISTINCT FROM attached.hash
-    """
+# Rows are locked by id, and only those that are to be written.
+_COMPUTE = """
+    WITH computed AS MATERIALIZED (
+        SELECT museum_objects.id, attached.hash
+        FROM museum_objects
+        CROSS JOIN LATERAL (
+            SELECT CASE
+                WHEN count(*) = 0 THEN ''
+                WHEN count(attachment.metadata_hash) < count(*) THEN NULL
+                ELSE encode(sha256(convert_to(
+                    string_agg(attachment.metadata_hash, '' ORDER BY attachment.metadata_hash COLLATE "C"), 'UTF8'
+                )), 'hex')
+            END AS hash
+            FROM object_attachment_association AS link
+            LEFT JOIN museum_attachments AS attachment ON attachment.id = link.museum_attachment_id
+            WHERE link.museum_object_id = museum_objects.id
+        ) AS attached
+        WHERE {batch} AND museum_objects.attachment_metadata_hash IS DISTINCT FROM attached.hash
+    ), locked AS MATERIALIZED (
+        SELECT id FROM museum_objects WHERE id IN (SELECT id FROM computed)
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    ), changed AS (
+        UPDATE museum_objects SET attachment_metadata_hash = computed.hash
+        FROM computed JOIN locked USING (id)
+        WHERE museum_objects.id = computed.id
+        RETURNING museum_objects.id
+    )
+    SELECT (SELECT count(*) FROM changed), ARRAY(SELECT id FROM computed EXCEPT SELECT id FROM changed ORDER BY id)
+"""
+_COMPUTE_ALL = text(_COMPUTE.format(batch="museum_objects.id > :after AND museum_objects.id <= :upto"))
+_COMPUTE_STALE = text(
+    _COMPUTE.format(
+        batch="museum_objects.id = ANY(ARRAY(SELECT museum_object_id FROM stale_attachment_hashes "
+        "WHERE museum_object_id > :after AND museum_object_id <= :upto))"
+    )
 )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The next objects by id.
+
+    Arguments:
+        after: they have greater ids than this.
+        upto: the last one's id.
+        objects: how many they are.
+        stale: whether those are meant only whose hash is stale.
+    """
+
+    after: int
+    upto: int
+    objects: int
+    stale: bool
 
 
 @dataclass(frozen=True)
@@ -63,12 +97,10 @@ class Refreshed:
     """What became of a batch.
 
     Arguments:
-        computed: objects whose hash is that of their attachments now.
-        changed: how many of them had another one before.
-        passed: objects that somebody else had locked.
+        changed: how many objects had another hash before.
+        passed: objects that ought to have another hash, and that somebody else had locked.
     """
 
-    computed: int
     changed: int
     passed: tuple[int, ...]
 
@@ -79,31 +111,36 @@ def mark_stale(session: Session, object_ids: Collection[int]) -> None:
         session.execute(_MARK, {"ids": list(object_ids)})
 
 
-def refresh(session: Session, object_ids: Sequence[int]) -> Refreshed:
+def next_batch(session: Session, *, after: int, limit: int, stale: bool) -> Batch | None:
+    """The next objects; None: there is none.
+
+    Arguments:
+        after: greatest id of the batch before.
+        limit: most objects.
+        stale: those only whose hash is stale.
+    """
+    column = StaleAttachmentHash.museum_object_id if stale else MuseumObject.id
+    ids = select(column.label("id")).where(column > after).order_by(column).limit(limit).subquery()
+    upto, objects = session.execute(select(func.max(ids.c.id), func.count()).select_from(ids)).one()
+    return None if upto is None else Batch(after=after, upto=upto, objects=objects, stale=stale)
+
+
+def refresh(session: Session, batch: Batch) -> Refreshed:
     """Compute the objects' attachment hashes anew, as the original does: the SHA-256 of the attachments' hashes, sorted
     and joined; empty without attachments; unknown while one of them is unknown. They are no longer stale then.
 
-    In a transaction of its own: it holds the objects' rows until it ends.
+    In a transaction of its own: it holds the rows that it changes until it ends.
     """
-    ids = session.scalars(_LOCK_OBJECTS, {"ids": list(object_ids)}).all()
+    bounds = {"after": batch.after, "upto": batch.upto}
     # Before the hashes are computed, and in a statement before theirs, which sees what is committed by then. A change
     # that comes later waits here, or is seen to have locked its row already: either way it leaves its object stale.
-    fresh = session.scalars(_LOCK_STALE, {"ids": ids}).all()
-    changed = session.connection().execute(_COMPUTE, {"ids": ids}).rowcount
-    session.execute(delete(StaleAttachmentHash).where(StaleAttachmentHash.museum_object_id == func.any(fresh)))
-    return Refreshed(computed=len(ids), changed=changed, passed=tuple(sorted(set(object_ids).difference(ids))))
-
-
-def stale_ids(session: Session, *, after: int, limit: int) -> list[int]:
-    """The next objects by id whose hash is stale."""
-    column = StaleAttachmentHash.museum_object_id
-    return list(session.scalars(select(column).where(column > after).order_by(column).limit(limit)))
-
-
-def object_ids(session: Session, *, after: int, limit: int) -> list[int]:
-    """The next objects by id, stale or not."""
-    column = MuseumObject.id
-    return list(session.scalars(select(column).where(column > after).order_by(column).limit(limit)))
+    stale = session.scalars(_LOCK_STALE, bounds).all()
+    changed, passed = session.execute(_COMPUTE_STALE if batch.stale else _COMPUTE_ALL, bounds).one()
+    fresh = set(stale).difference(passed)
+    if fresh:
+        column = StaleAttachmentHash.museum_object_id
+        session.execute(delete(StaleAttachmentHash).where(column == func.any(sorted(fresh))))
+    return Refreshed(changed=changed, passed=tuple(passed))
 
 
 def count_stale(session: Session) -> int:
