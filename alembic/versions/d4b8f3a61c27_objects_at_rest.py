@@ -15,6 +15,7 @@ branch_labels = None
 depends_on = None
 
 INDEX = "ix_museum_objects_worth_a_look"
+BEGUN = "ix_museum_packages_begun"
 # Whoever writes, with whatever program: a note on an object is forgotten in the transaction that makes it untrue.
 TRIGGERS = (
     """
@@ -76,11 +77,20 @@ def upgrade() -> None:
             "AND attachment_metadata_hash IS NOT NULL AND settled IS NOT TRUE"
         ),
     )
+    op.create_index(
+        BEGUN,
+        "museum_packages",
+        ["id"],
+        postgresql_where=sa.text(
+            "submission_date IS NULL AND preserved IS NOT TRUE AND rejected IS NOT TRUE AND cancelled IS NOT TRUE"
+        ),
+    )
 
 
 def downgrade() -> None:
     """Remove them: nothing is lost that could not be found out again."""
     op.execute("SET LOCAL lock_timeout = '30s'")
+    op.drop_index(BEGUN, "museum_packages")
     op.drop_index(INDEX, "museum_objects")
     for table, name in (
         ("museum_packages", "museum_package_unsettles_its_object"),

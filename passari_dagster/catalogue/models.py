@@ -152,6 +152,14 @@ class MuseumPackage(Base):
             "id",
             postgresql_where=text("submission_date IS NOT NULL AND confirmed_date IS NULL"),
         ),
+        # Those that were begun and not sent.
+        Index(
+            "ix_museum_packages_begun",
+            "id",
+            postgresql_where=text(
+                "submission_date IS NULL AND preserved IS NOT TRUE AND rejected IS NOT TRUE AND cancelled IS NOT TRUE"
+            ),
+        ),
     )
 
     @property

@@ -180,7 +180,7 @@ class ExplainConfig(dg.Config):
     object_ids: list[int] = Field(min_length=1, description="ids of the objects")
 
 
-@dg.op(name="explain", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
+@dg.op(name="explain_objects", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
 def explain_op(context: dg.OpExecutionContext, config: ExplainConfig) -> None:
     """Say of each object why it may or may not be enqueued now, and from which date it may. Nothing is changed."""
     env: Environment = context.resources.environment
