@@ -254,6 +254,29 @@ def problems(
 
 
 @app.command()
+def explain(
+    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Tell why objects may or may not be enqueued now, and from which date on they may. Nothing is changed."""
+    from passari_dagster.workflow import explain as use_case
+    from passari_dagster.workflow.environment import open_environment
+
+    with _told_to_people() as console:
+        _use_env_file(data)
+        with open_environment(settings.load()) as environment:
+            explanations = use_case.explain(environment, object_ids)
+            if as_json:
+                told = [use_case.as_json(explanation) for explanation in explanations]
+                typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+                return
+            for explanation in explanations:
+                line = use_case.sentence(explanation, environment.settings.time_zone)
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def cancel(
     object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
     resend: Annotated[

@@ -246,6 +246,9 @@ class WorkflowSettings(Section):
     )
     candidate_window: int = Field(1000, ge=0, description="eligible objects registered as partitions after a sync")
     partition_cap: PositiveInt = Field(20_000, description="most partition keys registered at once")
+    hash_recount_interval: timedelta = Field(
+        timedelta(days=7), description="between two counts of all attachment hashes; else those that changed only"
+    )
     poll_interval: PositiveInt = Field(60, description="seconds between two looks at the DPS")
     max_verdicts: PositiveInt = Field(200, description="most verdicts handled in one look at the DPS")
     confirm_backoff: timedelta = Field(

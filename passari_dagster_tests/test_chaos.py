@@ -57,6 +57,7 @@ from passari_dagster import settings
 from passari_dagster.errors import PassariError
 from passari_dagster.workflow import synchronise
 from passari_dagster.workflow.environment import open_environment
+from passari_dagster.workflow.hashes import sync_hashes
 full = synchronise.Options(full="full" in sys.argv, accept_removals=True, window=False)
 with open_environment(settings.load()) as env:
     print("ready", flush=True)
@@ -64,7 +65,7 @@ with open_environment(settings.load()) as env:
         try:
             synchronise.sync_objects(env, print, full)
             synchronise.sync_attachments(env, print, full)
-            synchronise.sync_hashes(env, print)
+            sync_hashes(env, print)
         except PassariError as error:
             print(error, flush=True)
             continue

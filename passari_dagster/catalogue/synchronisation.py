@@ -1,4 +1,4 @@
-"""Writing what MuseumPlus said into the database, in sets: objects, attachments, their links, hashes.
+"""Writing what MuseumPlus said into the database, in sets: objects, attachments, their links.
 
 Rows come in as plain dictionaries, so that this module need not know who read them.
 """
@@ -174,50 +174,6 @@ def _relink(
         f"AND ({from_column}, {to_column}) NOT IN ({named}) RETURNING museum_object_id"
     )
     return {*session.scalars(came, page), *session.scalars(went, page)}
-
-
-_HASHES = text(
-    """
-    UPDATE museum_objects SET attachment_metadata_hash = computed.hash
-    FROM (
-        SELECT museum_objects.id,
-               CASE
-                   WHEN count(link.museum_attachment_id) = 0 THEN ''
-                   WHEN count(attachment.metadata_hash) < count(link.museum_attachment_id) THEN NULL
-                   ELSE encode(sha256(convert_to(
-                       string_agg(attachment.metadata_hash, '' ORDER BY attachment.metadata_hash COLLATE "C"),
-                       'UTF8')), 'hex')
-               END AS hash
-        FROM museum_objects
-        LEFT JOIN object_attachment_association AS link ON link.museum_object_id = museum_objects.id
-        LEFT JOIN museum_attachments AS attachment ON attachment.id = link.museum_attachment_id
-        WHERE museum_objects.id = ANY(:ids)
-        GROUP BY museum_objects.id
-    ) AS computed
-    WHERE museum_objects.id = computed.id
-      AND museum_objects.attachment_metadata_hash IS DISTINCT FROM computed.hash
-    """
-)
-
-
-def update_attachment_hashes(session: Session, ids: Sequence[int]) -> int:
-    """Compute the objects' attachment hashes anew, as the original does: the SHA-256 of the attachments' hashes,
-    sorted and joined; empty without attachments; unknown while one of them is unknown.
-
-    Returns:
-        how many changed.
-    """
-    result = session.connection().execute(_HASHES, {"ids": list(ids)})
-    return result.rowcount
-
-
-def object_ids_after(session: Session, after_id: int, limit: int) -> list[int]:
-    """The next object ids in ascending order."""
-    return list(
-        session.scalars(
-            select(MuseumObject.id).where(MuseumObject.id > after_id).order_by(MuseumObject.id).limit(limit)
-        )
-    )
 
 
 def count(session: Session, item: Item) -> int:

@@ -24,9 +24,21 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     preserve_object = jobs.build_preserve_object(settings)
     sync_jobs = jobs.build_sync_jobs()
     return dg.Definitions(
-        assets=[assets.museum_objects, assets.museum_attachments, assets.metadata_hashes, preflight.preflight_report],
+        assets=[
+            assets.museum_objects,
+            assets.museum_attachments,
+            assets.metadata_hashes,
+            assets.eligible_objects,
+            preflight.preflight_report,
+        ],
         asset_checks=[checks.no_package_without_a_run, checks.no_objects_removed, checks.no_attachments_removed],
-        jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values(), preflight.build_preflight_job()],
+        jobs=[
+            preserve_object,
+            jobs.enqueue_objects,
+            jobs.explain,
+            *sync_jobs.values(),
+            preflight.build_preflight_job(),
+        ],
         schedules=schedules.build_schedules(settings, sync_jobs),
         sensors=sensors.build_sensors(settings, preserve_object),
         resources={**resources.build_resources(), **(resource_overrides or {})},

@@ -1,4 +1,4 @@
-"""The sync assets: what the database knows of MuseumPlus, brought up to date.
+"""The sync assets: what the database knows of MuseumPlus, brought up to date, and what may be enqueued after that.
 
 No `from __future__ import annotations` in this package where Dagster reads a context's annotation: it wants the class.
 """
@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster.defs import launch
-from passari_dagster.workflow import synchronise
+from passari_dagster.workflow import explain, hashes, synchronise
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.synchronise import Options, SyncResult
 
@@ -103,12 +103,53 @@ def museum_attachments(context: dg.AssetExecutionContext, config: SyncConfig) ->
     return _materialize(context, lambda env, log: synchronise.sync_attachments(env, log, options), "new_attachments")
 
 
+class HashesConfig(dg.Config):
+    """Which hashes to compute."""
+
+    full: bool = Field(
+        default=False,
+        description="Compute the hashes of all objects anew, not only of those whose attachments have changed. It is "
+        "done by itself the first time, and each week (setting workflow.hash_recount_interval).",
+    )
+
+
 @dg.asset(
     group_name=GROUP,
     required_resource_keys={"environment"},
     deps=[museum_objects, museum_attachments],
     kinds={"postgres"},
 )
-def metadata_hashes(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+def metadata_hashes(context: dg.AssetExecutionContext, config: HashesConfig) -> dg.MaterializeResult[None]:
     """Each object's hash over its attachments: with it, and its own, a change is seen."""
-    return _materialize(context, synchronise.sync_hashes, "changed_hashes")
+    env: Environment = context.resources.environment
+    result = hashes.sync_hashes(env, context.log.info, full=config.full)
+    return dg.MaterializeResult(
+        metadata={
+            "items": result.items,
+            "changed_hashes": result.new,
+            "items_per_second": round(result.rate, 1),
+            "duration_s": round(result.seconds, 2),
+            "partial": int(result.partial),
+            "kind": "all hashes" if result.full else "stale hashes only",
+            "full": int(result.full),
+            "stale": result.stale,
+            "candidates": launch.register_candidates(env, context.instance),
+        }
+    )
+
+
+@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, deps=[metadata_hashes], kinds={"postgres"})
+def eligible_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    """How many objects may be enqueued now, and how many may not for which reason; each counts under its first reason.
+
+    Why a single object may or may not, and from when on, tells the job `explain`.
+    """
+    env: Environment = context.resources.environment
+    counts = explain.count(env, context.log.info)
+    return dg.MaterializeResult(
+        metadata={
+            **counts,
+            "objects": sum(counts.values()),
+            "by_reason": dg.MetadataValue.md(explain.markdown_counts(counts)),
+        }
+    )

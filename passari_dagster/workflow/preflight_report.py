@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import os
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -25,15 +24,13 @@ from rich.text import Text
 
 from passari_dagster import durable
 from passari_dagster.workflow.preflight import Examined, Found
+from passari_dagster.workflow.shown import in_markdown, plain
 
 COLUMNS = tuple(column.name for column in fields(Found))
 SAMPLE = 20
 WIDTH = 100
 """Columns of the terminal's table, at most."""
-_CELL = 200
-"""Characters of a cell, where a person looks at it; the CSV has all of them."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|<>~&$:@]|(?<=www)\.")
 
 
 @dataclass
@@ -141,7 +138,7 @@ def markdown(summary: Summary) -> str:
     lines = ["| object | file | problem | what to do |", "|---|---|---|---|"]
     for problem in summary.found:
         cells = (_object(problem), _file(problem), _problem(problem), problem.advice)
-        lines.append(f"| {' | '.join(map(_in_markdown, cells))} |")
+        lines.append(f"| {' | '.join(map(in_markdown, cells))} |")
     if summary.problems > len(summary.found):
         lines.append(f"| … | and {summary.problems - len(summary.found)} more | | |")
     return "\n".join(lines) if summary.found else "No problem was found."
@@ -151,7 +148,7 @@ def markdown_counts(summary: Summary) -> str:
     """Problems and objects by reason, as a table for Dagster's pages."""
     lines = ["| reason | problems | objects |", "|---|---|---|"]
     for reason, number in summary.by_reason.most_common():
-        lines.append(f"| {_in_markdown(reason)} | {number} | {summary.objects_by_reason[reason]} |")
+        lines.append(f"| {in_markdown(reason)} | {number} | {summary.objects_by_reason[reason]} |")
     return "\n".join(lines) if summary.by_reason else "No problem was found."
 
 
@@ -195,16 +192,3 @@ def _file(problem: Found) -> str:
 
 def _problem(problem: Found) -> str:
     return f"{problem.reason}: {problem.detail}" if problem.detail else problem.reason
-
-
-def _in_markdown(text: str) -> str:
-    return _MARKUP.sub(lambda sign: f"\\{sign[0]}", plain(text))
-
-
-def plain(text: str) -> str:
-    """One line of letters that can be seen; a terminal, or a page, finds nothing to obey in it."""
-    text = " ".join(text.split())
-    text = text if len(text) <= _CELL else f"{text[:_CELL]}…"
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )

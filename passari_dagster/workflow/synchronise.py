@@ -1,4 +1,4 @@
-"""Bringing the database up to date with MuseumPlus: objects, attachments, attachment hashes."""
+"""Bringing the database up to date with MuseumPlus: objects and attachments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from passari_dagster import locks, stopping
+from passari_dagster import locks
 from passari_dagster.catalogue import scrapes
 from passari_dagster.catalogue import synchronisation as tables
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
@@ -18,12 +18,11 @@ from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.progress import Progress, SyncResult
 from passari_dagster.workflow.scrape import Options, Scraper, Source
 
-__all__ = ["Options", "Progress", "Source", "SyncResult", "sync_attachments", "sync_hashes", "sync_objects"]
+__all__ = ["Options", "Progress", "Source", "SyncResult", "sync_attachments", "sync_objects"]
 
 OVERLAP = timedelta(hours=1)
 """A scrape of changes asks for what changed since so long before the last one started: changes are never missed,
 at the price of reading a few items twice."""
-HASH_BATCH = 2000
 LOCK_WAIT = 6 * 3600.0
 """Seconds that a scrape waits for the other one to end."""
 BY_DEFAULT = Options()
@@ -93,22 +92,3 @@ OBJECTS = Source("sync_objects", "scan_objects", "Object", MuseumObject, _search
 ATTACHMENTS = Source(
     "sync_attachments", "scan_attachments", "Multimedia", MuseumAttachment, _search_attachments, _upsert_attachments
 )
-
-
-def sync_hashes(env: Environment, log: Log) -> SyncResult:
-    """Compute the attachment hash of every object anew, in short transactions."""
-    with env.transaction() as session:
-        total = tables.count(session, MuseumObject)
-    progress, changed, last_id, partial = Progress("sync_hashes", log), 0, 0, False
-    while True:
-        with env.transaction() as session:
-            ids = tables.object_ids_after(session, last_id, HASH_BATCH)
-            if not ids:
-                break
-            changed += tables.update_attachment_hashes(session, ids)
-        last_id = ids[-1]
-        progress.advance(len(ids), total)
-        if partial := stopping.is_asked():
-            log(f"sync_hashes: stops early, as asked, after {progress.done} objects")
-            break
-    return SyncResult(progress.done, changed, progress.seconds, partial=partial)

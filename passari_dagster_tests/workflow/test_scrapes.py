@@ -26,6 +26,7 @@ from passari_dagster.catalogue.models import (
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.workflow import synchronise
 from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.hashes import sync_hashes
 from passari_dagster.workflow.scrape import Options, cut
 from passari_dagster_tests.house import House, object_row, synchronise_all
 from passari_dagster_tests.workflow.stories import JPEG, Killed, later, old_object, quiet
@@ -234,7 +235,7 @@ def test_parts_are_read_side_by_side_with_no_more_connections_than_allowed(house
         assert (result.items, result.new, read(env)) == (43, 43, ids)
         assert house.museum.peak_requests == 3
         synchronise.sync_attachments(env, quiet)
-        synchronise.sync_hashes(env, quiet)
+        sync_hashes(env, quiet)
         assert all(object_row(env, object_id).attachment_metadata_hash is not None for object_id in ids)
 
 
@@ -287,7 +288,7 @@ def test_what_is_deleted_while_the_catalogue_is_read_is_not_missed(house: House)
 def scan(env: Environment, *, accept_removals: bool = False) -> synchronise.SyncResult:
     result = synchronise.sync_objects(env, quiet, Options(full=True, accept_removals=accept_removals))
     synchronise.sync_attachments(env, quiet, Options(full=True, accept_removals=accept_removals))
-    synchronise.sync_hashes(env, quiet)
+    sync_hashes(env, quiet)
     return result
 
 

@@ -17,6 +17,7 @@ from passari_dagster.errors import TransientFailure
 from passari_dagster.locks import LockBusyError
 from passari_dagster.workflow import scrape, synchronise
 from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.hashes import sync_hashes
 from passari_dagster_tests.house import House, object_row, synchronise_all
 from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, old_object, quiet
 
@@ -48,7 +49,7 @@ def test_everything_the_first_time_and_changes_afterwards(house: House) -> None:
         assert [line.split(",")[0] for line in progress] == [f"sync_objects: {done} of 7" for done in (2, 4, 6, 7)]
         assert all("/s" in line and "left" in line for line in progress)
         attachments = synchronise.sync_attachments(env, quiet).items
-        assert synchronise.sync_hashes(env, quiet).new == 7
+        assert sync_hashes(env, quiet).new == 7
         assert known(env) == (7, 7, attachments)
 
         house.museum.edit_object(ids[2], title="Kirves")
@@ -57,7 +58,7 @@ def test_everything_the_first_time_and_changes_afterwards(house: House) -> None:
         assert again.since is not None
         assert object_row(env, ids[2]).title == "Kirves"
         assert synchronise.sync_attachments(env, quiet).items == 0
-        assert synchronise.sync_hashes(env, quiet).new == 0
+        assert sync_hashes(env, quiet).new == 0
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
@@ -237,23 +238,3 @@ def test_a_scrape_that_is_asked_to_stop_leaves_unknown_items_to_the_next_one(
         assert (stopped.items, stopped.partial) == (2, True)
         stopping.listen()
         assert synchronise.sync_objects(env, quiet).items == 3
-
-
-def test_hashes_end_between_two_batches_when_they_are_asked_to_stop(
-    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch, ask_to_stop: Callable[[str], None]
-) -> None:
-    monkeypatch.setattr(synchronise, "HASH_BATCH", 2)
-    synchronise.sync_objects(env, quiet)
-    synchronise.sync_attachments(env, quiet)
-    lines: list[str] = []
-
-    def log(line: str) -> None:
-        lines.append(line)
-        ask_to_stop(line)
-
-    stopped = synchronise.sync_hashes(env, log)
-    assert (stopped.items, stopped.partial) == (2, True)
-    assert lines[-1] == "sync_hashes: stops early, as asked, after 2 objects"
-    stopping.listen()
-    assert synchronise.sync_hashes(env, quiet).partial is False
-    assert known(env)[1] == 3
