@@ -131,8 +131,14 @@ class MuseumToolkit:
 
     def _unpack(self, file: PurePosixPath, download: Download, files: _Files, scratch: Path, log: Log) -> None:
         """The archive's files instead of the archive."""
-        allow_non_ascii = self._settings.dps.non_ascii_filenames
-        done = unpack_in_place(files.sip / file, scratch, file, self._limits, allow_non_ascii=allow_non_ascii)
+        done = unpack_in_place(
+            files.sip / file,
+            scratch,
+            file,
+            self._limits,
+            sha256=download.sha256,
+            allow_non_ascii=self._settings.dps.non_ascii_filenames,
+        )
         archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date)
         files.add_unpacked(file, archive, {file / path: digest for path, digest in done.files.items()})
         log(f"{str(file)!r}: {done.kind}, unpacked to {len(done.files)} files")

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from passari_dagster.errors import ContentProblem
+from passari_dagster import durable
+from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip.archives.unpack import Limits, Unpacked, kind_of, unpack_in_place
 from passari_dagster_tests.sip.packed import (
     COPY,
@@ -32,6 +33,7 @@ from passari_dagster_tests.sip.packed import (
     seven,
     tar_of_headers,
     tarred,
+    with_wrong_checksum,
     zip_info,
     zip_with_raw_name,
     zipped,
@@ -42,9 +44,13 @@ LIMITS = Limits(files=50, size=30 * 1024 * 1024, ratio=100)
 CONTENT = {"kuva/a.txt": b"tervetuloa", "b.txt": b"hei" * 1000}
 
 
-def unpacked(path: Path, *, allow_non_ascii: bool = False, limits: Limits = LIMITS) -> Unpacked:
+def unpacked(
+    path: Path, *, allow_non_ascii: bool = False, limits: Limits = LIMITS, sha256: str | None = None
+) -> Unpacked:
+    """As right after its download, unless a digest says otherwise."""
+    sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
     scratch = path.with_name("scratch")
-    return unpack_in_place(path, scratch, PLACE / path.name, limits, allow_non_ascii=allow_non_ascii)
+    return unpack_in_place(path, scratch, PLACE / path.name, limits, sha256=sha256, allow_non_ascii=allow_non_ascii)
 
 
 def put(directory: Path, name: str, data: bytes) -> Path:
@@ -274,6 +280,20 @@ def test_whatever_the_bytes_of_a_7z_are(tmp_path: Path, at: int, value: int) -> 
     assert outcome if isinstance(outcome, str) else tree(archive) == CONTENT
 
 
+STORED_ZIP = zipped(*CONTENT.items(), method=zipfile.ZIP_STORED)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.7z"])
+def test_a_fault_of_our_disk_is_neither_packaged_nor_the_archives(tmp_path: Path, name: str) -> None:
+    """A TAR has no checksum of what is in it, and is unpacked well; of the others it looks like damage."""
+    good = {"a.tar": GOOD_TAR, "a.zip": STORED_ZIP, "a.7z": seven(*CONTENT.items(), filters=COPY)}[name]
+    flipped = with_wrong_checksum(good)
+    archive = put(tmp_path, name, flipped)
+    with pytest.raises(TransientFailure, match=rf"^{PLACE / name} is no longer the file that was downloaded"):
+        unpacked(archive, sha256=hashlib.sha256(good).hexdigest())
+    assert tree(tmp_path) == {name: flipped}
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path, PurePosixPath
@@ -287,7 +307,7 @@ def count(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 root = Path(sys.argv[1])
 sys.addaudithook(count)
-unpack_in_place(root / "a.zip", root / "scratch", PurePosixPath("attachments/7/a.zip"), Limits())
+unpack_in_place(root / "a.zip", root / "scratch", PurePosixPath("attachments/7/a.zip"), Limits(), sha256=sys.argv[3])
 """
 
 
@@ -297,7 +317,8 @@ def test_a_kill_at_any_point_leaves_the_archive_or_nothing_or_all(tmp_path: Path
         root = tmp_path / str(point)
         root.mkdir()
         archive = put(root, "a.zip", GOOD)
-        code = subprocess.run([sys.executable, "-c", KILLED, str(root), str(point)], check=False).returncode
+        command = [sys.executable, "-c", KILLED, str(root), str(point), hashlib.sha256(GOOD).hexdigest()]
+        code = subprocess.run(command, check=False).returncode
         if not archive.exists():
             states.add("nothing")
         elif archive.is_file():
@@ -324,10 +345,10 @@ PEAK = """
 import re, sys
 from pathlib import Path, PurePosixPath
 from passari_dagster.sip.archives.unpack import Limits, unpack_in_place
-path = Path(sys.argv[1])
+path, place = Path(sys.argv[1]), PurePosixPath("attachments/7/a.zip")
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
-unpack_in_place(path, path.with_name("scratch"), PurePosixPath("attachments/7") / path.name, Limits())
+unpack_in_place(path, path.with_name("scratch"), place, Limits(), sha256=sys.argv[2])
 print(peak() - before)
 """
 
@@ -350,6 +371,7 @@ def large_tar(path: Path, block: bytes) -> None:
 def test_memory_does_not_grow_with_a_member_of_200_mb(tmp_path: Path, make: Callable[[Path, bytes], None]) -> None:
     path = tmp_path / "a.zip"
     make(path, os.urandom(64 * 1024) + bytes(960 * 1024))
-    result = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, check=True)
+    command = [sys.executable, "-c", PEAK, str(path), str(durable.sha256_of(path))]
+    result = subprocess.run(command, capture_output=True, check=True)
     assert (path / "a").stat().st_size == 200 * 1024 * 1024
     assert int(result.stdout) < 16 * 1024, "kilobytes over what it was before"

@@ -1,7 +1,8 @@
 """`unpack_in_place`: an archive becomes a directory of the same name, or a content problem that tells all its faults.
 
 An archive is gone through twice. The first time everything that it tells is checked, and nothing is written; the
-second time each file is written, in pieces, with its digest, and held to what was told.
+second time each file is written, in pieces, with its digest, and held to what was told. Before the files, or a fault of
+it, are believed, the archive is compared with its download: a TAR has no checksum of what is in it.
 
 An archive in an archive is refused, not unpacked: the limits then hold for all that one attachment can become, nothing
 is decompressed to be thrown away, and each decompression that the package tells of is one that a person asked for.
@@ -14,15 +15,16 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from passari_dagster import durable
 from passari_dagster.durable import sync_directory
-from passari_dagster.errors import ContentProblem
+from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives import sevenzips, tars, zips
 from passari_dagster.sip.archives.member import Member, MembersOf
@@ -93,6 +95,7 @@ def unpack_in_place(
     place: PurePosixPath,
     limits: Limits,
     *,
+    sha256: str,
     allow_non_ascii: bool = False,
 ) -> Unpacked:
     """Put a directory of the same name in the place of the archive. All is on disk when it returns.
@@ -104,10 +107,12 @@ def unpack_in_place(
         scratch: directory to work in, on the same file system; it is removed, before and after.
         place: path that the directory has in the package.
         limits: what the archive may become.
+        sha256: lower-case hex digest of the archive, of when it was downloaded.
         allow_non_ascii: see `names.safe_name`.
 
     Raises:
         ContentProblem: it cannot be unpacked: the reason of the first fault, all in the detail. The archive stays.
+        TransientFailure: it is not the file that was downloaded.
         OSError: the disk is full, or another fault of the file system.
     """
     found = _kind(archive, limits)
@@ -116,7 +121,7 @@ def unpack_in_place(
     kind, members_of = found
     _remove(scratch)
     try:
-        with open_regular(archive) as stream:
+        with open_regular(archive) as stream, _believed_if_unchanged(archive, place, sha256):
             plan = _looked_through(stream, members_of, place, limits, allow_non_ascii)
             files = _written(stream, members_of, scratch, plan, limits)
         archive.unlink()
@@ -126,6 +131,20 @@ def unpack_in_place(
         _remove(scratch)
     empty = plan.directories - {parent for path in files for parent in path.parents}
     return Unpacked(kind, datetime.now(timezone.utc), files, tuple(sorted(empty)))
+
+
+@contextmanager
+def _believed_if_unchanged(archive: Path, place: PurePosixPath, sha256: str) -> Iterator[None]:
+    """What is done with the archive counts, for good or ill, if it is still the one that was downloaded."""
+    problem = None
+    try:
+        yield
+    except ContentProblem as found:
+        problem = found
+    if durable.sha256_of(archive) != sha256:
+        raise TransientFailure(f"{place} is no longer the file that was downloaded; it is downloaded again")
+    if problem is not None:
+        raise problem
 
 
 def _remove(scratch: Path) -> None:
