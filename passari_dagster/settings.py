@@ -197,7 +197,9 @@ class SipSettings(Section):
         description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
         "has besides, or not at all: the object is frozen",
     )
-    archive_max_files: PositiveInt = Field(10_000, description="most members of an archive that is unpacked")
+    archive_max_files: PositiveInt = Field(
+        10_000, description="most files and directories that an archive is unpacked to"
+    )
     archive_max_bytes: PositiveInt = Field(100 * 10**9, description="most bytes that an archive is unpacked to")
     archive_max_ratio: PositiveInt = Field(100, description="most bytes unpacked of each byte of an archive")
     unsupported_originals: bool = Field(

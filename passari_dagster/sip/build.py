@@ -24,6 +24,7 @@ from passari_dagster.sip.names import check_path
 from passari_dagster.sip.signature import Signer, load_signer
 
 __all__ = [
+    "MAX_FILES",
     "BuiltSip",
     "PackageEvent",
     "Signer",
@@ -31,7 +32,11 @@ __all__ = [
     "SourceFile",
     "build_sip",
     "load_signer",
+    "require_few_files",
 ]
+
+MAX_FILES = 50_000
+"""Of a package: the DPS unpacks no more, with `mets.xml` and `signature.sig` besides. [archive-helpers config.py]"""
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,23 @@ def _check(description: SipDescription) -> None:
         raise ValueError("a path is listed twice")
     if description.lido not in paths:
         raise ValueError(f"the LIDO document {description.lido} is not among the files")
+    require_few_files(len(paths))
     identifiers = [file.identifier for file in description.files]
     if not all(identifiers) or len(set(identifiers)) != len(identifiers):
         raise ValueError("an identifier is empty or used twice")
     if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
         # The DPS compares identifiers with their white space folded.
         raise problems.SAME_NAMES.found(", ".join(map(repr, sorted(identifiers))))
+
+
+def require_few_files(number: int) -> None:
+    """Refuse an object that makes more digital objects than a package may have.
+
+    Raises:
+        ContentProblem: it does.
+    """
+    if number > MAX_FILES:
+        raise problems.TOO_MANY_FILES.found(f"more than {MAX_FILES}")
 
 
 def _require_same_files(source: Path, description: SipDescription) -> None:

@@ -22,7 +22,7 @@ from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives.unpack import Limits, kind_of, unpack_in_place
-from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
+from passari_dagster.sip.build import SipDescription, SourceFile, build_sip, require_few_files
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.schema_location import Stripped, strip_schema_location
@@ -78,6 +78,7 @@ class MuseumToolkit:
             modified = [item.modified]
             for attachment_id in item.attachment_ids:
                 modified.append(self._download_attachment(museum, attachment_id, files, scratch, log, found).modified)
+                require_few_files(files.number)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
                 files.write_document(activity_document(activity_id), strip_schema_location(activity))
@@ -273,6 +274,11 @@ class _Files:
     def __init__(self, sip: Path, manifest: Manifest, log: Log) -> None:
         self.sip, self._manifest, self._log = sip, manifest, log
         self._present: set[str] = set()
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self._present)
 
     def write(self, path: PurePosixPath, data: bytes) -> None:
         """A document that is here whole."""

@@ -16,6 +16,7 @@ import pytest
 from lxml import etree
 
 from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.sip import build
 from passari_dagster.sip.archives import unpack
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import preserve
@@ -138,6 +139,17 @@ def test_limits_are_settings(house: House) -> None:
         object_id = eligible_object(house, env, ("kuvat.zip", ZIP))
         assert send(env, object_id).outcome is Outcome.FROZEN
         assert object_row(env, object_id).freeze_reason == "Archive has too many files"
+
+
+def test_many_archives_do_not_make_more_files_than_the_dps_takes(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them is small enough."""
+    monkeypatch.setattr(build, "MAX_FILES", 8)
+    object_id = eligible_object(house, env, *((f"{number}.zip", ZIP) for number in range(10)))
+    assert send(env, object_id).outcome is Outcome.FROZEN
+    assert object_row(env, object_id).freeze_reason == "Object has too many files"
+    assert house.museum.count("/attachment") == 3, "there is no need to go on"
 
 
 def test_a_kill_between_the_unpacking_and_the_manifest_starts_clean(

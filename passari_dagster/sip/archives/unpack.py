@@ -48,7 +48,7 @@ class Limits:
     """What an archive may become; settings say how much.
 
     Arguments:
-        files: most members.
+        files: most files and directories, whether the archive tells of them or not.
         size: most bytes, of all files together.
         ratio: most bytes for each byte of the archive.
     """
@@ -258,19 +258,22 @@ def _looked_through(
     packed, size = os.fstat(stream.fileno()).st_size, 0
     try:
         for number, member in enumerate(members_of(stream, limits.files), 1):
-            if number > limits.files:
-                raise problems.ARCHIVE_TOO_MANY_FILES.found(f"more than {limits.files} (sip.archive_max_files)")
-            size += member.size
-            if size > limits.size:
-                raise problems.ARCHIVE_TOO_LARGE.found(f"more than {limits.size} bytes (sip.archive_max_bytes)")
-            if size > max(_HARMLESS, packed * limits.ratio):
-                raise problems.ARCHIVE_RATIO.found(f"{size} bytes of {packed} (sip.archive_max_ratio)")
             try:
                 if member.problem is not None:
                     raise member.problem
                 plan.add(member)
             except ContentProblem as problem:
                 faults.add(problem)
+            # Of the directories above a member the archive need not tell.
+            if max(number, len(plan.files) + len(plan.directories)) > limits.files:
+                raise problems.ARCHIVE_TOO_MANY_FILES.found(
+                    f"more than {limits.files} files and directories (sip.archive_max_files)"
+                )
+            size += member.size
+            if size > limits.size:
+                raise problems.ARCHIVE_TOO_LARGE.found(f"more than {limits.size} bytes (sip.archive_max_bytes)")
+            if size > max(_HARMLESS, packed * limits.ratio):
+                raise problems.ARCHIVE_RATIO.found(f"{size} bytes of {packed} (sip.archive_max_ratio)")
     except ContentProblem as problem:  # there is no going on
         faults.add(problem)
     else:
