@@ -13,10 +13,11 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from passari_dagster import durable, safe_xml
-from passari_dagster.errors import ContentProblem, PermanentFailure
+from passari_dagster.errors import ContentProblem
 from passari_dagster.sip import detectors, lido, originals, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, changed, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.mets import PackedFile, mets_document
@@ -70,7 +71,8 @@ def build_sip(
     Raises:
         ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
             line in the detail, and each by itself in `problems`.
-        PermanentFailure: a file is missing, is not described, or is no longer the one that was downloaded.
+        FilesChanged: a file is missing, is not described, or is no longer the one that was downloaded.
+        PermanentFailure: an outside tool or a plug-in cannot do its work.
         TransientFailure: a file of unknown digest changed while it was packed.
         ValueError: the description contradicts itself.
         OSError: the disk is full, or another fault of the file system.
@@ -144,9 +146,9 @@ def _require_same_files(source: Path, description: SipDescription) -> None:
     }
     described = {file.path for file in description.files}
     if described - found:
-        raise PermanentFailure(f"missing from {source}: {_some(described - found)}; download the object again")
+        raise FilesChanged(f"missing from {source}: {_some(described - found)}; download the object again")
     if found - described:
-        raise PermanentFailure(f"in {source} but not described: {_some(found - described)}")
+        raise FilesChanged(f"in {source} but not described: {_some(found - described)}")
 
 
 def _raise(error: OSError) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from passari_dagster import durable
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.sip.files import FilesChanged
 
 NAME = "manifest.json"
 
@@ -107,14 +107,14 @@ class Manifest:
         """A document, as it was recorded under this path.
 
         Raises:
-            PermanentFailure: it is missing, not recorded, or another one.
+            FilesChanged: it is missing, not recorded, or another one.
         """
         try:
             data = file.read_bytes()
         except FileNotFoundError:
             data = None
         if data is None or hashlib.sha256(data).hexdigest() != self.digests.get(path):
-            raise PermanentFailure(f"{path} is missing, or is not the file that {NAME} tells of")
+            raise FilesChanged(f"{path} is missing, or is not the file that {NAME} tells of")
         return data
 
     def _write(self) -> None:

@@ -23,6 +23,7 @@ from passari_dagster.settings import Settings
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives.unpack import Limits, kind_of, unpack_in_place
 from passari_dagster.sip.build import SipDescription, SourceFile, build_sip, require_few_files
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.schema_location import Stripped, strip_schema_location
@@ -176,10 +177,10 @@ class MuseumToolkit:
             )
             log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
             built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
-        except PermanentFailure as failure:
-            # The files are not those that were downloaded: without this one, the next launch downloads them anew.
+        except FilesChanged as failure:
+            # Without this one the next launch downloads them anew.
             (sip / OBJECT).unlink(missing_ok=True)
-            raise PermanentFailure(
+            raise FilesChanged(
                 f"object {package.object_id}, which is downloaded anew when it is launched again: {failure}"
             ) from failure
         return Packaged(size=built.size, sha256=built.sha256)

@@ -15,6 +15,7 @@ from passari_dagster.errors import PermanentFailure
 from passari_dagster.museumplus import items
 from passari_dagster.sip import plugins
 from passari_dagster.sip.description import PackageEvent
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.workflow import content
 from passari_dagster.workflow.content import Content
 
@@ -26,7 +27,8 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
     """All events, in the order of their creators: ours, then those that are installed, by name.
 
     Raises:
-        PermanentFailure: a document is not the one that was downloaded, or a creator of a museum's own failed.
+        FilesChanged: a document is not the one that was downloaded.
+        PermanentFailure: a creator of a museum's own failed.
     """
     ours = (
         origin_of_object,
@@ -42,6 +44,8 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
             theirs = list(creator(found))
             for event in theirs:
                 _require_sound(event, found)
+        except FilesChanged:
+            raise
         except Exception as error:
             raise PermanentFailure(
                 f"object {found.object_id}: the creator of events {name!r} failed: {type(error).__name__}: {error}; "
