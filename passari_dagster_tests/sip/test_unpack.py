@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
 import hashlib
 import io
 import itertools
+import lzma
 import os
 import struct
 import subprocess
@@ -15,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +26,8 @@ from hypothesis import strategies as st
 
 from passari_dagster import durable
 from passari_dagster.errors import ContentProblem, TransientFailure
+from passari_dagster.sip.archives import seven_table, sevenzips, tars, zips
+from passari_dagster.sip.archives.member import MembersOf
 from passari_dagster.sip.archives.unpack import Limits, Unpacked, kind_of, unpack_in_place
 from passari_dagster_tests.sip.packed import (
     COPY,
@@ -292,6 +298,58 @@ def test_a_fault_of_our_disk_is_neither_packaged_nor_the_archives(tmp_path: Path
     with pytest.raises(TransientFailure, match=rf"^{PLACE / name} is no longer the file that was downloaded"):
         unpacked(archive, sha256=hashlib.sha256(good).hexdigest())
     assert tree(tmp_path) == {name: flipped}
+
+
+class BadDisk(io.BytesIO):
+    """A file of which some reading fails, as of a disk with a bad sector."""
+
+    def __init__(self, data: bytes, good: int) -> None:
+        super().__init__(data)
+        self._good = good
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._good -= 1
+        if self._good < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+def read_whole(stream: BinaryIO, members: MembersOf) -> None:
+    for member in members(stream, 50):
+        for _ in member.read():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("data", "members"),
+    [
+        (STORED_ZIP, zips.members),
+        (GOOD, zips.members),
+        (GOOD_TAR, tars.members),
+        (gzip.compress(GOOD_TAR), tars.members),
+        (bz2.compress(GOOD_TAR), tars.members),
+        (lzma.compress(GOOD_TAR), tars.members),
+        (seven(*CONTENT.items()), lambda stream, most: seven_table.table(stream, most) and iter(())),
+    ],
+    ids=["stored zip", "zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "table of 7z"],
+)
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_archive(data: bytes, members: MembersOf) -> None:
+    told = set()
+    for good in range(1000):
+        try:
+            read_whole(BadDisk(data, good), members)
+        except OSError as error:
+            told.add(error.errno)
+        else:
+            break
+    assert good > 1, "it was tried"
+    assert told == {errno.EIO}
+
+
+def test_a_disk_that_fails_under_the_process_that_reads_a_7z_is_tried_again() -> None:
+    """Of that file the kernel says the same as of a bad disk."""
+    with Path("/proc/self/mem").open("rb") as stream, pytest.raises(TransientFailure, match="Input/output error"):
+        next(sevenzips.members(stream, 50))
 
 
 KILLED = """
