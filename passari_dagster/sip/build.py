@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -34,6 +35,7 @@ __all__ = [
     "build_sip",
     "load_signer",
     "require_few_files",
+    "require_sound",
 ]
 
 MAX_FILES = 50_000
@@ -80,10 +82,7 @@ def build_sip(
     now = now or datetime.now(timezone.utc)
     tar.unlink(missing_ok=True)
     tar.with_name(tar.name + PART_SUFFIX).unlink(missing_ok=True)
-    _check(description)
-    _require_same_files(source, description)
-    files = _examined(source, description, log)
-    described = _lido(source, files, description.lido)
+    files, described = _examined(source, description, log)
     if described.left_out:
         log(f"{description.lido}: {described.note}")
     mets = mets_document(description, files, described, now=now)
@@ -107,6 +106,11 @@ def build_sip(
     return BuiltSip(size, sha256, len(files))
 
 
+def require_sound(source: Path, description: SipDescription, log: Callable[[str], None]) -> None:
+    """Examine the files as `build_sip` does, and raise what it raises of them; nothing is made."""
+    _examined(source, description, log)
+
+
 def _check(description: SipDescription) -> None:
     """Slips of the caller, not of the object."""
     for name in ("objid", "content_id"):
@@ -118,13 +122,9 @@ def _check(description: SipDescription) -> None:
         raise ValueError("a path is listed twice")
     if description.lido not in paths:
         raise ValueError(f"the LIDO document {description.lido} is not among the files")
-    require_few_files(len(paths))
     identifiers = [file.identifier for file in description.files]
     if not all(identifiers) or len(set(identifiers)) != len(identifiers):
         raise ValueError("an identifier is empty or used twice")
-    if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
-        # The DPS compares identifiers with their white space folded.
-        raise problems.SAME_NAMES.found(", ".join(map(repr, sorted(identifiers))))
 
 
 def require_few_files(number: int) -> None:
@@ -160,16 +160,28 @@ def _some(paths: set[PurePosixPath]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
-    """All files, by path. All content problems are found before the first is raised."""
+def _examined(
+    source: Path, description: SipDescription, log: Callable[[str], None]
+) -> tuple[tuple[PackedFile, ...], lido.Embedded]:
+    """All files, by path, and the LIDO document. All content problems are found before the first is raised."""
+    _check(description)
+    require_few_files(len(description.files))
+    _require_same_files(source, description)
     root = source.resolve()
+    described = None
+    # The DPS compares identifiers with their white space folded.
+    alike = Counter(" ".join(file.identifier.split()) for file in description.files)
     packed: list[PackedFile] = []
     faulty: list[tuple[SourceFile, Examined | None, list[ContentProblem]]] = []
     for file in sorted(description.files, key=lambda file: file.path):
         examined, faults = None, list[ContentProblem]()
+        if alike[" ".join(file.identifier.split())] > 1:
+            faults.append(problems.SAME_NAMES.found(repr(file.identifier)))
         try:
             examined = _examined_file(root, file, description)
             faults += _faults(root, file, examined, description, log)
+            if file.path == description.lido and not faults:
+                described = _lido(root, file, examined)
         except ContentProblem as problem:
             faults.append(problem)
         if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(root / file.path)):
@@ -183,9 +195,9 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
         for fault in faults:
             log(f"{str(file.path)!r}: {fault}")
     originals_kept, left = _kept_beside_copies(packed, faulty, description, log)
-    if left:
+    if left or described is None:
         raise problems.together(left)
-    return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path))
+    return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path)), described
 
 
 def _kept_beside_copies(
@@ -232,16 +244,16 @@ def _faults(
         yield from description.rules.tools.check(path, examined.format, log)
 
 
-def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> lido.Embedded:
+def _lido(source: Path, file: SourceFile, examined: Examined) -> lido.Embedded:
     """The LIDO document, as it goes into the METS."""
-    file = next(file for file in files if file.source.path == path)
-    too_large = file.examined.size > safe_xml.MAX_DOCUMENT_BYTES
+    path = file.path
+    too_large = examined.size > safe_xml.MAX_DOCUMENT_BYTES
     data = b"" if too_large else (source / path).read_bytes()
     sha256 = durable.sha256_of(source / path) if too_large else hashlib.sha256(data).hexdigest()
-    if sha256 != file.examined.sha256:
-        raise changed(path, downloaded=file.source.sha256 is not None)
+    if sha256 != examined.sha256:
+        raise changed(path, downloaded=file.sha256 is not None)
     if too_large:
-        raise problems.LIDO_INVALID.found(f"{path} has {file.examined.size} bytes")
+        raise problems.LIDO_INVALID.found(f"{path} has {examined.size} bytes")
     return lido.embedded(data, str(path))
 
 
