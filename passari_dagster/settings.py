@@ -205,7 +205,7 @@ class SipSettings(Section):
     unsupported_originals: bool = Field(
         False,
         description="keep files of formats that the DPS does not accept as bits, beside a copy that it does: a file of "
-        "the object with the same name but for the suffix",
+        "the object with the same name and another suffix",
     )
     broken_originals: bool = Field(
         False, description="keep broken files of accepted formats as bits, beside a copy that is whole"

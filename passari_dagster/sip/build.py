@@ -207,7 +207,7 @@ def _kept_beside_copies(
     log: Callable[[str], None],
 ) -> tuple[list[PackedFile], list[tuple[PurePosixPath, ContentProblem]]]:
     """The faulty files that are kept as originals, and the problems of all others."""
-    whole = [file.source.path for file in packed]
+    whole = originals.by_stem(file.source.path for file in packed)
     kept: list[PackedFile] = []
     left: list[tuple[PurePosixPath, ContentProblem]] = []
     for file, examined, faults in faulty:
