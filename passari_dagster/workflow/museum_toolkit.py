@@ -356,8 +356,7 @@ class _Files:
 
     def begin_anew(self, directory: PurePosixPath) -> None:
         """An empty directory."""
-        self._present = {path for path in self._present if not path.startswith(f"{directory}/")}
-        self._manifest.forget(str(directory))
+        self._present.difference_update(self._manifest.forget(str(directory)))
         shutil.rmtree(self.sip / directory, ignore_errors=True)
         (self.sip / directory).mkdir()
 
