@@ -202,6 +202,11 @@ class SipSettings(Section):
     )
     archive_max_bytes: PositiveInt = Field(100 * 10**9, description="most bytes that an archive is unpacked to")
     archive_max_ratio: PositiveInt = Field(100, description="most bytes unpacked of each byte of an archive")
+    leave_out_leftovers: bool = Field(
+        False,
+        description="leave out of archives what operating systems put there by themselves (__MACOSX, .DS_Store, "
+        "Thumbs.db), instead of freezing the object",
+    )
     unsupported_originals: bool = Field(
         False,
         description="keep files of formats that the DPS does not accept as bits, beside a copy that it does: a file of "

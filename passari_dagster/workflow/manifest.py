@@ -32,12 +32,14 @@ class UnpackedArchive:
         size: in bytes, as it was downloaded.
         sha256: lower-case hex digest, likewise.
         unpacked: when, with a time zone.
+        left_out: leftovers of operating systems that were in it, by path in the archive.
     """
 
     kind: str
     size: int
     sha256: str
     unpacked: datetime
+    left_out: tuple[str, ...] = ()
 
 
 class Manifest:
@@ -177,7 +179,8 @@ class _Change:
 def _archive(told: dict[str, Any] | None) -> UnpackedArchive | None:
     if told is None:
         return None
-    return UnpackedArchive(**{**told, "unpacked": datetime.fromisoformat(told["unpacked"])})
+    unpacked, left_out = datetime.fromisoformat(told["unpacked"]), tuple(told.get("left_out", ()))
+    return UnpackedArchive(**{**told, "unpacked": unpacked, "left_out": left_out})
 
 
 def _update(known: dict[str, T], change: Mapping[str, T | None]) -> None:

@@ -161,13 +161,14 @@ class MuseumToolkit:
             self._limits,
             sha256=download.sha256,
             allow_non_ascii=self._settings.dps.non_ascii_filenames,
+            leave_out_leftovers=self._settings.sip.leave_out_leftovers,
         )
-        archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date)
+        archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date, tuple(map(str, done.leftovers)))
         files.add_unpacked(file, archive, {file / path: digest for path, digest in done.files.items()})
         log(f"{str(file)!r}: {done.kind}, unpacked to {len(done.files)} files")
-        if done.left_out:
-            empty = ", ".join(repr(str(path)) for path in done.left_out)
-            log(f"{str(file)!r}: empty directories are left out: {empty}")
+        for what, paths in (("leftovers of operating systems", done.leftovers), ("empty directories", done.empty)):
+            if paths:
+                log(f"{str(file)!r}: {what} are left out: {', '.join(repr(str(path)) for path in paths)}")
 
     @property
     def _limits(self) -> Limits:

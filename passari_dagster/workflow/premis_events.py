@@ -6,7 +6,7 @@ A package names its creators under the entry point `passari_dagster.premis_event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from passari_dagster.workflow import content
 from passari_dagster.workflow.content import Content
 
 GROUP = "passari_dagster.premis_events"
+_MOST_NAMED = 100
 EventCreator = Callable[[Content], Iterable[PackageEvent]]
 
 
@@ -89,9 +90,17 @@ def unpacking_of_archives(found: Content) -> Iterator[PackageEvent]:
             date=archive.unpacked,
             detail="Archive extraction",
             outcome_note=f"Extracted from the original archive {target.name} ({archive.kind}, {archive.size} bytes, "
-            f"SHA-256 {archive.sha256}), which is not in the package",
+            f"SHA-256 {archive.sha256}), which is not in the package{_without(archive.left_out)}",
             target=target,
         )
+
+
+def _without(left_out: Sequence[str]) -> str:
+    if not left_out:
+        return ""
+    names = ", ".join(left_out[:_MOST_NAMED])
+    more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+    return f"; left out were files that operating systems had put there for themselves: {names}{more}"
 
 
 def origin_of_activities(found: Content) -> Iterator[PackageEvent]:

@@ -51,12 +51,25 @@ CONTENT = {"kuva/a.txt": b"tervetuloa", "b.txt": b"hei" * 1000}
 
 
 def unpacked(
-    path: Path, *, allow_non_ascii: bool = False, limits: Limits = LIMITS, sha256: str | None = None
+    path: Path,
+    *,
+    allow_non_ascii: bool = False,
+    limits: Limits = LIMITS,
+    sha256: str | None = None,
+    leave_out_leftovers: bool = False,
 ) -> Unpacked:
     """As right after its download, unless a digest says otherwise."""
     sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
     scratch = path.with_name("scratch")
-    return unpack_in_place(path, scratch, PLACE / path.name, limits, sha256=sha256, allow_non_ascii=allow_non_ascii)
+    return unpack_in_place(
+        path,
+        scratch,
+        PLACE / path.name,
+        limits,
+        sha256=sha256,
+        allow_non_ascii=allow_non_ascii,
+        leave_out_leftovers=leave_out_leftovers,
+    )
 
 
 def put(directory: Path, name: str, data: bytes) -> Path:
@@ -106,7 +119,8 @@ def test_an_archive_becomes_a_directory_of_the_same_name(tmp_path: Path, name: s
     done = unpacked(archive)
     assert tree(archive) == CONTENT
     assert done.kind == kind
-    assert done.left_out == ()
+    assert done.empty == ()
+    assert done.leftovers == ()
     assert {str(path): digest for path, digest in done.files.items()} == {
         path: hashlib.sha256(content).hexdigest() for path, content in CONTENT.items()
     }
@@ -229,8 +243,44 @@ def test_names_that_are_one_when_composed(tmp_path: Path) -> None:
 
 def test_empty_directories_are_told(tmp_path: Path) -> None:
     archive = put(tmp_path, "a.zip", zipped(("a/b/", b""), ("c/", b""), ("c/d.txt", b"hei"), ("./", b"")))
-    assert unpacked(archive).left_out == (PurePosixPath("a"), PurePosixPath("a/b"))
+    assert unpacked(archive).empty == (PurePosixPath("a"), PurePosixPath("a/b"))
     assert [path.name for path in archive.rglob("*")] == ["c", "d.txt"]
+
+
+LEFTOVERS = {
+    "__MACOSX/kuva/._a.txt": b"\0\5\x16\7\0\2\0\0Mac OS X",
+    "kuva/.DS_Store": b"\0\0\0\1Bud1\0\0",
+    "kuva/Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(8),
+}
+NAMED_LIKE_THEM = {"kuva/._b.txt": b"hei", ".DS_Store": b"hei", "thumbs.db": b"hei", "__MACOSX/c.txt": b"hei"}
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred], ids=["zip", "tar"])
+def test_leftovers_of_operating_systems_are_left_out_if_one_wants_it(
+    tmp_path: Path, pack: Callable[..., bytes]
+) -> None:
+    """By name and content both: what is only called so stays."""
+    archive = put(tmp_path, "a.zip", pack(*(CONTENT | LEFTOVERS | NAMED_LIKE_THEM).items()))
+    done = unpacked(archive, leave_out_leftovers=True)
+    assert tree(archive) == CONTENT | NAMED_LIKE_THEM
+    assert {str(path) for path in done.files} == {*CONTENT, *NAMED_LIKE_THEM}
+    assert [str(path) for path in done.leftovers] == sorted(LEFTOVERS)
+    assert done.empty == ()
+    assert sorted(path.name for path in archive.rglob("*") if path.is_dir()) == ["__MACOSX", "kuva"]
+
+
+def test_leftovers_stay_where_nobody_has_asked_for_anything_else(tmp_path: Path) -> None:
+    archive = put(tmp_path, "a.zip", zipped(*(CONTENT | LEFTOVERS).items()))
+    assert unpacked(archive).leftovers == ()
+    assert tree(archive) == CONTENT | LEFTOVERS
+
+
+def test_an_archive_of_nothing_but_leftovers_is_empty(tmp_path: Path) -> None:
+    archive = put(tmp_path, "a.zip", data := zipped(*LEFTOVERS.items()))
+    with pytest.raises(ContentProblem) as raised:
+        unpacked(archive, leave_out_leftovers=True)
+    assert raised.value.code == "archive-empty"
+    assert tree(tmp_path) == {"a.zip": data}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -27,6 +27,7 @@ from passari_dagster.durable import sync_directory
 from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives import sevenzips, tars, zips
+from passari_dagster.sip.archives.leftovers import is_leftover
 from passari_dagster.sip.archives.member import Member, MembersOf
 from passari_dagster.sip.files import open_regular
 from passari_dagster.sip.names import check_path
@@ -66,13 +67,15 @@ class Unpacked:
         kind: `ZIP`, `TAR` or `7z`.
         date: when it was done.
         files: SHA-256 of each file, by its path in the archive's directory.
-        left_out: directories in which there was nothing: a package has none.
+        leftovers: files that were left out; see `leftovers`.
+        empty: directories in which there was nothing, which are left out: a package has none.
     """
 
     kind: str
     date: datetime
     files: Mapping[PurePosixPath, str]
-    left_out: tuple[PurePosixPath, ...]
+    leftovers: tuple[PurePosixPath, ...]
+    empty: tuple[PurePosixPath, ...]
 
 
 def kind_of(path: Path, limits: Limits) -> str | None:
@@ -97,6 +100,7 @@ def unpack_in_place(
     *,
     sha256: str,
     allow_non_ascii: bool = False,
+    leave_out_leftovers: bool = False,
 ) -> Unpacked:
     """Put a directory of the same name in the place of the archive. All is on disk when it returns.
 
@@ -109,6 +113,7 @@ def unpack_in_place(
         limits: what the archive may become.
         sha256: lower-case hex digest of the archive, of when it was downloaded.
         allow_non_ascii: see `names.safe_name`.
+        leave_out_leftovers: of operating systems; see `leftovers`.
 
     Raises:
         ContentProblem: it cannot be unpacked: the reason of the first fault, all in the detail. The archive stays.
@@ -123,14 +128,14 @@ def unpack_in_place(
     try:
         with open_regular(archive) as stream, _believed_if_unchanged(archive, place, sha256):
             plan = _looked_through(stream, members_of, place, limits, allow_non_ascii)
-            files = _written(stream, members_of, scratch, plan, limits)
+            files, left_out = _written(stream, members_of, scratch, plan, limits, leave_out_leftovers)
         archive.unlink()
         scratch.rename(archive)
         sync_directory(archive.parent)
     finally:
         _remove(scratch)
-    empty = plan.directories - {parent for path in files for parent in path.parents}
-    return Unpacked(kind, datetime.now(timezone.utc), files, tuple(sorted(empty)))
+    empty = plan.directories - _parents([*files, *left_out])
+    return Unpacked(kind, datetime.now(timezone.utc), files, tuple(sorted(left_out)), tuple(sorted(empty)))
 
 
 @contextmanager
@@ -284,12 +289,13 @@ def _looked_through(
 
 
 def _written(
-    stream: BinaryIO, members_of: MembersOf, target: Path, plan: _Plan, limits: Limits
-) -> dict[PurePosixPath, str]:
-    """Every file on disk, with its digest."""
+    stream: BinaryIO, members_of: MembersOf, target: Path, plan: _Plan, limits: Limits, leave_out_leftovers: bool
+) -> tuple[dict[PurePosixPath, str], list[PurePosixPath]]:
+    """Every file on disk, with its digest, and the leftovers that are not."""
     digests: dict[PurePosixPath, str] = {}
+    left_out: list[PurePosixPath] = []
     faults = _Faults()
-    directories = sorted({parent for path in plan.files for parent in path.parents})
+    directories = sorted(_parents(plan.files))
     for directory in directories:  # one sorts before what is in it
         (target / directory).mkdir()
     try:
@@ -298,17 +304,33 @@ def _written(
             if path is None or member.directory:
                 continue
             try:
-                digests[path] = _write(member, target / path)
+                digest = _write(member, target / path)
+                if leave_out_leftovers and is_leftover(target / path):
+                    (target / path).unlink()
+                    left_out.append(path)
+                    continue
+                digests[path] = digest
                 if _kind(target / path, limits) is not None:
                     raise problems.ARCHIVE_NESTED.found()
             except ContentProblem as problem:
                 faults.add(problem, member)
     except ContentProblem as problem:
         faults.add(problem)
+    if not digests and not faults:
+        faults.add(problems.ARCHIVE_EMPTY.found("but for leftovers of operating systems"))
     faults.raise_any()
+    kept = _parents(digests)
     for directory in reversed(directories):
-        sync_directory(target / directory)
-    return digests
+        if directory in kept:
+            sync_directory(target / directory)
+        else:
+            (target / directory).rmdir()
+    return digests, left_out
+
+
+def _parents(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """All directories that these files are in."""
+    return {parent for path in paths for parent in path.parents}
 
 
 def _write(member: Member, path: Path) -> str:
