@@ -298,7 +298,7 @@ AV_LIMIT = Kind(
 TOOL = Kind(
     "tool",
     "File failed validation by {tool}",
-    "Read the tool's words in the package's log, and save the file again.",
+    "Read what the tool found wrong, and save the file again; a real run keeps all its words in the package's log.",
     "a PDF/A that veraPDF finds not to be one",
 )
 
