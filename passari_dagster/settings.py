@@ -208,13 +208,20 @@ class SipSettings(Section):
         description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
         "has besides, or not at all: the object is frozen",
     )
-    archive_max_files: PositiveInt = Field(10_000, description="most members of an archive that is unpacked")
+    archive_max_files: PositiveInt = Field(
+        10_000, description="most files and directories that an archive is unpacked to"
+    )
     archive_max_bytes: PositiveInt = Field(100 * 10**9, description="most bytes that an archive is unpacked to")
     archive_max_ratio: PositiveInt = Field(100, description="most bytes unpacked of each byte of an archive")
+    leave_out_leftovers: bool = Field(
+        False,
+        description="leave out of archives what operating systems put there by themselves (__MACOSX, .DS_Store, "
+        "Thumbs.db), instead of freezing the object",
+    )
     unsupported_originals: bool = Field(
         False,
         description="keep files of formats that the DPS does not accept as bits, beside a copy that it does: a file of "
-        "the object with the same name but for the suffix",
+        "the object with the same name and another suffix",
     )
     broken_originals: bool = Field(
         False, description="keep broken files of accepted formats as bits, beside a copy that is whole"

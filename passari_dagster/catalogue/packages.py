@@ -89,15 +89,19 @@ def latest(session: Session, object_id: int) -> PackageFacts | None:
     return None if package is None else facts(session, package)
 
 
-def facts(session: Session, package: MuseumPackage) -> PackageFacts:
-    """The plain values of a package."""
-    first = session.scalar(
+def first_preserved(session: Session, object_id: int, package_id: int) -> datetime | None:
+    """When the object's first accepted package was begun, apart from this package; None: there is none."""
+    return session.scalar(
         select(func.min(MuseumPackage.created_date)).where(
-            MuseumPackage.museum_object_id == package.museum_object_id,
-            MuseumPackage.id != package.id,
+            MuseumPackage.museum_object_id == object_id,
+            MuseumPackage.id != package_id,
             or_(MuseumPackage.preserved.is_(True), MuseumPackage.verdict == Verdict.ACCEPTED),
         )
     )
+
+
+def facts(session: Session, package: MuseumPackage) -> PackageFacts:
+    """The plain values of a package."""
     if package.museum_object_id is None or package.sip_filename is None or package.created_date is None:
         raise PermanentFailure(f"package {package.id} lacks its object, file name or creation date")
     return PackageFacts(
@@ -107,7 +111,7 @@ def facts(session: Session, package: MuseumPackage) -> PackageFacts:
         sip_filename=package.sip_filename,
         created=package.created_date,
         object_modified=package.object_modified_date,
-        first_preserved=first,
+        first_preserved=first_preserved(session, package.museum_object_id, package.id),
         downloaded=bool(package.downloaded),
         packaged=bool(package.packaged),
         uploaded=bool(package.uploaded),

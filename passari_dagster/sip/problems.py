@@ -104,6 +104,13 @@ SYMBOLIC_LINK = Kind(
     "a link in an archive",
 )
 
+TOO_MANY_FILES = Kind(
+    "too-many-files",
+    "Object has too many files",
+    "Divide it into several objects, or leave archives of many files out.",
+    "six archives of 10,000 files each",
+)
+
 # Archives
 
 ARCHIVE_DAMAGED = Kind(
@@ -137,7 +144,7 @@ ARCHIVE_TOO_MANY_FILES = Kind(
     "archive-too-many-files",
     "Archive has too many files",
     "Divide it into several attachments, or raise `sip.archive_max_files`.",
-    "more than 10,000 files",
+    "more than 10,000 files and directories",
 )
 ARCHIVE_TOO_LARGE = Kind(
     "archive-too-large",
@@ -291,7 +298,7 @@ AV_LIMIT = Kind(
 TOOL = Kind(
     "tool",
     "File failed validation by {tool}",
-    "Read the tool's words in the package's log, and save the file again.",
+    "Read what the tool found wrong, and save the file again; a real run keeps all its words in the package's log.",
     "a PDF/A that veraPDF finds not to be one",
 )
 

@@ -96,29 +96,39 @@ class Summary:
 
 @contextlib.contextmanager
 def csv_file(path: Path) -> Iterator[Callable[[Examined], None]]:
-    """A table that is under its name whole or not at all; where there is no place for it, this is told at once.
+    """A table that appears under its name at the end, whole; where there is no place for it, this is told at once.
 
     Arguments:
         path: the final name, in a directory that exists.
 
     Yields:
-        what takes the objects; each problem is a row of `COLUMNS`.
+        what takes the objects; each problem is a row of `COLUMNS`. If the block is broken off, the table has the
+        objects that were taken until then; if there were none, what was under the name before stays.
 
     Raises:
         OSError: the directory cannot be written to.
     """
+    taken = False
+
+    def take(examined: Examined) -> None:
+        nonlocal taken
+        writer.writerows(map(_row, examined.problems))
+        taken = True
+
     # Without a name until it is whole, so that nothing is left of it when this process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as rows:
         text = io.TextIOWrapper(rows, encoding="utf-8", errors="backslashreplace", newline="")
+        writer = csv.writer(text)
         try:
-            writer = csv.writer(text)
             writer.writerow(COLUMNS)
-            yield lambda examined: writer.writerows(map(_row, examined.problems))
+            yield take
+            taken = True
         finally:
             text.detach()
-        rows.seek(0)
-        with durable.open_for_replacement(path, suffix=f".{os.getpid()}.part") as stream:
-            shutil.copyfileobj(rows, stream)
+            if taken:
+                rows.seek(0)
+                with durable.open_for_replacement(path, suffix=f".{os.getpid()}.part") as stream:
+                    shutil.copyfileobj(rows, stream)
 
 
 def _row(problem: Found) -> list[str]:
