@@ -36,6 +36,8 @@ _MAX_SMALL = 4 * 1024 * 1024
 _END, _END_BYTES, _MAX_COMMENT = b"PK\x05\x06", 22, 65_535
 _LOCATOR, _LOCATOR_BYTES, _END64_BYTES = b"PK\x06\x07", 20, 56
 _ENCRYPTED = 0x1
+# [Source: ODF 1.3 part 2, 2.2; ECMA-376 part 2, annex B; EPUB OCF 3.3, 4.3]
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class BadContainerError(Exception):
@@ -67,6 +69,8 @@ class Container:
         if sum(member.file_size for member in members) > MAX_CONTENT + MAX_GROWTH * size:
             raise problems.TOO_MUCH_WORK.found("the members together are too large")
         for member in members:
+            if member.compress_type not in _METHODS:
+                raise BadContainerError(f"{member.filename!r} is compressed by a method that documents may not use")
             if member.file_size > max(LARGE, MAX_RATIO * member.compress_size):
                 raise problems.TOO_MUCH_WORK.found(f"{member.filename!r} is a decompression bomb")
 
