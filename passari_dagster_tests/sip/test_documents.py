@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from passari_dagster import safe_xml
-from passari_dagster.errors import ContentProblem
+from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.formats import container, guarded
 from passari_dagster.sip.formats.facts import FileFormat
@@ -171,7 +171,7 @@ def test_memory_does_not_grow_with_a_part_of_a_docx(tmp_path: Path) -> None:
 
 
 def test_a_process_that_crashes_or_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crash and too much time are the file's fault, anything else is not."""
+    """A crash and too much computing are the file's fault, anything else is not."""
     package = tmp_path / "crash.sh"
 
     def run(script: str) -> None:
@@ -189,7 +189,7 @@ def test_a_process_that_crashes_or_is_stopped(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="no space"):
         run("echo no space >&2; exit 1")
     monkeypatch.setattr(guarded, "MAX_SECONDS", 0.2)
-    with pytest.raises(ContentProblem, match="Document too large"):
+    with pytest.raises(TransientFailure, match="did not end"):  # a busy machine, or a disk that hangs
         run("exec sleep 20")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from passari_dagster.errors import TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.problems import Kind
 
@@ -26,7 +27,7 @@ MAX_CPU_SECONDS = 120
 """A PDF of 100 MB takes less than one."""
 
 MAX_SECONDS = 600
-"""Wall time, for a disk that is slow; more where more computing is allowed."""
+"""Wall time, after which the machine or its disk is taken to be too busy; more where more computing is allowed."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _TOO_LARGE = "too_large"
@@ -52,6 +53,7 @@ def facts(
 
     Raises:
         ContentProblem: more work than is allowed, or a crash.
+        TransientFailure: it did not get to its end in time, without so much computing.
         OSError: a fault of the file system, or the process was stopped by somebody else.
     """
     command = [sys.executable, "-I", "-m", module, str(path.absolute()), str(max_memory), str(max_cpu_seconds)]
@@ -59,7 +61,7 @@ def facts(
     try:
         done = subprocess.run(command, capture_output=True, timeout=max_seconds, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        raise too_large.found(f"more than {max_seconds:g} seconds") from None
+        raise TransientFailure(f"{path}: {module} did not end within {max_seconds:g} seconds") from None
     if done.returncode == -signal.SIGXCPU:
         raise too_large.found(f"more than {max_cpu_seconds} seconds of computing")
     if -done.returncode in _CRASHES:
