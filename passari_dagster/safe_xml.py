@@ -5,7 +5,8 @@ Only parsing belongs here; what the documents mean is known by the packages that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import BinaryIO
 from xml.parsers import expat
 
 from lxml import etree
@@ -113,6 +114,39 @@ def parse(data: bytes, *, source: str, limit: int = MAX_DOCUMENT_BYTES) -> etree
     if root.getroottree().docinfo.doctype:
         raise UnsafeXmlError(f"{source}: has a document type declaration, which is refused")
     return root
+
+
+def elements(stream: BinaryIO, *, source: str) -> Iterator[tuple[str, dict[str, str], str]]:
+    """The elements of an untrusted document of any size, each as it ends; nothing of them is kept.
+
+    Arguments:
+        stream: the whole document.
+        source: what it is, for the message.
+
+    Returns:
+        of each element its name without namespace, its attributes, and the text before its first child.
+
+    Raises:
+        UnsafeXmlError: not well-formed.
+    """
+    events = etree.iterparse(
+        stream,
+        events=("end", "comment", "pi"),
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+    )
+    try:
+        for event, element in events:
+            if event == "end":
+                yield etree.QName(element).localname, dict(element.attrib), (element.text or "").strip()
+                element.clear(keep_tail=True)
+            parent = element.getparent()
+            while parent is not None and (previous := element.getprevious()) is not None:
+                parent.remove(previous)
+    except etree.XMLSyntaxError as error:
+        raise UnsafeXmlError(f"{source}: not well-formed XML: {error}") from error
 
 
 def scan(chunks: Iterable[bytes], *, source: str, visit: Visitor | None = None) -> tuple[str, dict[str, str]]:
