@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -114,9 +115,12 @@ def _check(description: SipDescription) -> None:
     identifiers = [file.identifier for file in description.files]
     if not all(identifiers) or len(set(identifiers)) != len(identifiers):
         raise ValueError("an identifier is empty or used twice")
-    if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
-        # The DPS compares identifiers with their white space folded.
-        raise problems.SAME_NAMES.found(", ".join(map(repr, sorted(identifiers))))
+    # The DPS compares identifiers with their white space folded.
+    folded = [" ".join(identifier.split()) for identifier in identifiers]
+    times = Counter(folded)
+    if len(times) != len(folded):
+        same = sorted(value for value, fold in zip(identifiers, folded, strict=True) if times[fold] > 1)
+        raise problems.SAME_NAMES.found(problems.told([repr(identifier) for identifier in same]))
 
 
 def _require_same_files(source: Path, description: SipDescription) -> None:
