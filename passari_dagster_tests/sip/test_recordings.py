@@ -180,6 +180,23 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert problem.reason == "Audio or video file too large to be checked"
 
 
+@pytest.mark.parametrize(
+    ("size", "at_least", "at_most"),
+    [
+        (100_000, 30, 90),  # a few seconds of film, on a slow machine; a bomb
+        (30_000_000, 3 * 40, 300),  # ten minutes of slides in 4K
+        (57_000_000, 3 * 60, 300),  # a sound with one picture, for an hour
+        (1_000_000_000, 3 * 730, 4500),  # nine minutes of HEVC in 4K
+        (100_000_000_000, 3 * 9100, 8 * 3600),  # a film in FFV1
+    ],
+)
+def test_time_to_decode_is_what_real_files_take(size: int, at_least: int, at_most: int) -> None:
+    """Three times what was measured; no file has a worker for more than a day."""
+    seconds = recordings.max_cpu_seconds(size)
+    assert at_least <= seconds <= at_most
+    assert 5 * 60 < guarded.wall_seconds(seconds) <= 25 * 3600
+
+
 def test_a_picture_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg is told, too: another size may be told inside the stream than in the container."""
     monkeypatch.setattr(av_process, "MAX_PIXELS", 64 * 48 - 1)

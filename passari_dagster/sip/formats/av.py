@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
 
 _PROCESS = "passari_dagster.sip.formats.av_process"
 _MAX_MEMORY = 3 * 1024**3  # of address space: a decoder of 8K keeps many pictures
-_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 12, 30, 12 * 3600  # a megabyte of a still film takes ten
+_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 60, 4, 8 * 3600
 
 _SOUNDS = {"FLAC": "audio/flac", "ADTS": "audio/aac", "MPEG Audio": "audio/mpeg"}
 _CONTAINERS = {
@@ -128,14 +128,13 @@ def _played(file: Opened) -> _Seen:
         ContentProblem: they do not, or something is in it that the DPS does not take in any file.
         OSError: a fault of the file system.
     """
-    megabytes = file.stream.seek(0, os.SEEK_END) // 1_000_000
     facts = guarded.facts(
         _PROCESS,
         file.path,
         problems.AV_DAMAGED,
         too_large=problems.AV_LIMIT,
         max_memory=_MAX_MEMORY,
-        max_cpu_seconds=min(_MIN_SECONDS + _SECONDS_PER_MB * megabytes, _MAX_SECONDS),
+        max_cpu_seconds=max_cpu_seconds(file.stream.seek(0, os.SEEK_END)),
     )
     every: list[Track] = facts["tracks"]
     name = str(every[0].get("format")) if every else "None"
@@ -157,6 +156,13 @@ def _played(file: Opened) -> _Seen:
         raise problems.AV_DAMAGED.found("; ".join(facts["faults"]))
     _require_agreement(tracks, facts["streams"])
     return _Seen(every[0], tracks)
+
+
+def max_cpu_seconds(size: int) -> int:
+    """Most seconds of computing for a file of so many bytes, for a slow machine: see "Audio and video" in
+    `docs/reference/formats.md` for what was measured.
+    """
+    return min(_MIN_SECONDS + _SECONDS_PER_MB * size // 1_000_000, _MAX_SECONDS)
 
 
 def _require_known(general: Track, tracks: Sequence[Track]) -> None:
