@@ -136,6 +136,8 @@ def _played(file: Opened) -> _Seen:
         max_memory=_MAX_MEMORY,
         max_cpu_seconds=max_cpu_seconds(file.stream.seek(0, os.SEEK_END)),
     )
+    if "unread" in facts:
+        raise problems.AV_DAMAGED.found(facts["unread"])
     every: list[Track] = facts["tracks"]
     name = str(every[0].get("format")) if every else "None"
     if name == "None":
@@ -149,6 +151,9 @@ def _played(file: Opened) -> _Seen:
         raise problems.AV_PICTURE.found()
     if any(track.get("istruncated") == "Yes" for track in every):
         raise problems.AV_DAMAGED.found("truncated: the end of the file is missing")
+    others = [track["source"] for track in every[1:] if "source" in track]
+    if others and name in ("MPEG-4", "QuickTime"):  # elsewhere it is a remark
+        raise problems.AV_DAMAGED.found(f"its sound or pictures are in another file: {others[0]!r}")
     if not all("format" in track for track in tracks):
         raise problems.AV_DAMAGED.found("the codec of a stream is not told")
     _require_known(every[0], tracks)

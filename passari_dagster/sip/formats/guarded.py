@@ -59,10 +59,13 @@ def facts(
         TransientFailure: it did not get to its end in time, without so much computing.
         OSError: a fault of the file system, or the process was stopped by somebody else.
     """
+    # Libraries go by the locale when they open a file by its path, which need not be ASCII.
     command = [sys.executable, "-I", "-m", module, str(path.absolute()), str(max_memory), str(max_cpu_seconds)]
     max_seconds = wall_seconds(max_cpu_seconds)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=max_seconds, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=max_seconds, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        )
     except subprocess.TimeoutExpired:
         raise TransientFailure(f"{path}: {module} did not end within {max_seconds:g} seconds") from None
     if done.returncode == -signal.SIGXCPU:
