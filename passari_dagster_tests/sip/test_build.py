@@ -315,8 +315,9 @@ def test_a_contradictory_description_is_a_bug_of_ours(sip: Path, tmp_path: Path,
 def test_names_that_differ_in_white_space_only(sip: Path, tmp_path: Path, signer: Signer) -> None:
     """The DPS could not tell their identifiers apart."""
     files = fill(sip, SMALL | {"attachments/1/a b.txt": b"x", "attachments/1/a  b.txt": b"y"})
-    with pytest.raises(ContentProblem, match="white space"):
+    with pytest.raises(ContentProblem, match="white space") as caught:
         build_sip(sip, tmp_path / "x.tar", describe(files), signer)
+    assert [line.rpartition("/")[2] for line in caught.value.detail.splitlines()] == ["a  b.txt'", "a b.txt'"]
 
 
 def test_a_name_of_the_package_itself(sip: Path, tmp_path: Path, signer: Signer) -> None:

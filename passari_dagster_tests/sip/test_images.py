@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +22,8 @@ from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.formats import images, jp2, jpeg
 from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
 from passari_dagster.sip.formats.identify import examine
+from passari_dagster.sip.formats.images import BadImageError
+from passari_dagster.sip.formats.opened import Opened
 from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip import content
 from passari_dagster_tests.sip.content import look
@@ -292,3 +296,35 @@ def test_damaged_images_are_a_format_or_a_content_problem(data: st.DataObject, s
             damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(damaged)))
     look(bytes(damaged[:cut] if data.draw(st.booleans()) else damaged), "", RULES)
+
+
+def test_a_fault_of_the_disk_is_no_fault_of_the_image() -> None:
+    """A file that is there, and cannot be read."""
+    path = Path("/proc/self/mem")
+    with path.open("rb") as stream, pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        images.decode_in_strips(Opened(stream, path, b"", ".tif", [], RULES), "tiffload_source", (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ("unable to call avg\n  vips_tracked: out of memory -- size == 9MB\n", OSError),
+        ("unable to call avg\n  glib: Error creating thread: Resource temporarily unavailable\n", OSError),
+        ("unable to call avg\n  vips__seek: unable to seek\nsystem error: Invalid argument\n", BadImageError),
+        ("unable to call avg\n  tiff2vips: read error\n", BadImageError),
+    ],
+)
+def test_a_machine_without_memory_blames_no_image(
+    told: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the words of libvips 8.18, under a limit of memory."""
+    import pyvips
+
+    def fail(*_source: object, **_options: object) -> None:
+        raise pyvips.Error(told)
+
+    path = tmp_path / "kuva.tif"
+    path.write_bytes(b"")
+    monkeypatch.setattr(pyvips.Image, "tiffload_source", fail, raising=False)
+    with path.open("rb") as stream, pytest.raises(error):
+        images.decode_in_strips(Opened(stream, path, b"", ".tif", [], RULES), "tiffload_source", (1, 1))

@@ -38,7 +38,6 @@ MAX_PATH_BYTES = 1024
 """Of a path in an archive: with the directory where packages are made before it, the system must be able to open it."""
 
 _HARMLESS = 10 * 1024 * 1024  # bytes; so little is no bomb, whatever its ratio
-_MOST_TOLD, _LONGEST_LINE = 100, 500
 _LATEST = 253402300800.0  # the year 10000
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SUFFIXES = frozenset({"", ".attachment", ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".7z"})
@@ -192,13 +191,9 @@ class _Faults:
     def raise_any(self) -> None:
         """Together: the reason is the first one's."""
         if self._found:
-            first, more = self._found[0], len(self._found) - _MOST_TOLD
-            lines = [str(problem)[:_LONGEST_LINE] for problem in self._found[:_MOST_TOLD]]
-            detail = (
-                first.detail[:_LONGEST_LINE]
-                if len(lines) == 1
-                else "\n".join(lines + ([f"and {more} more"] if more > 0 else []))
-            )
+            first = self._found[0]
+            lines = [first.detail] if len(self._found) == 1 else [str(problem) for problem in self._found]
+            detail = problems.told(lines)
             raise ContentProblem(first.reason, detail, code=first.code, advice=first.advice)
 
 

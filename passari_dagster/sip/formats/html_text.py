@@ -18,7 +18,7 @@ from passari_dagster.sip import problems
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.formats.opened import Opened
 from passari_dagster.sip.formats.plain_text import TextScanner
-from passari_dagster.sip.formats.xml_text import XmlScanner
+from passari_dagster.sip.formats.xml_text import Identifiers, XmlScanner
 
 MAX_BYTES = 2 * 1024 * 1024
 """Largest HTML page: html5lib makes a tree of it. XHTML is read as a stream."""
@@ -129,7 +129,7 @@ class _Page:
 
     def __init__(self, elements: frozenset[str], obsolete: frozenset[str] = frozenset()) -> None:
         self._elements, self._obsolete = elements, obsolete
-        self._ids: set[str] = set()
+        self._ids = Identifiers(problems.HTML_DAMAGED, "id")
         self._titles = 0
 
     def element(self, name: str, attributes: Mapping[Any, Any], *, anywhere: bool = True) -> None:
@@ -147,8 +147,6 @@ class _Page:
             raise problems.HTML_DAMAGED.found("an image without `src`, or without `alt`, its text instead")
         identifier = attributes.get("id")
         if identifier is not None:
-            if identifier in self._ids:
-                raise problems.HTML_DAMAGED.found(f"the id {identifier!r} is used twice")
             self._ids.add(identifier)
         self._titles += name == "title" and anywhere
 
