@@ -277,3 +277,30 @@ class StaleAttachmentHash(Base):
     __tablename__ = "stale_attachment_hashes"
 
     museum_object_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+audit_event_objects = Table(
+    "audit_event_objects",
+    Base.metadata,
+    Column("audit_event_id", BigInteger, ForeignKey("audit_events.id"), primary_key=True),
+    # No foreign key: what is told stays told.
+    Column("museum_object_id", BigInteger, primary_key=True, index=True),
+)
+
+
+class AuditEvent(Base):
+    """Something that a person, or a schedule in their place, did to objects."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    date: Mapped[datetime] = mapped_column(index=True)
+    who: Mapped[str]
+    action: Mapped[str]
+    """Name of the job or command."""
+    reason: Mapped[str]
+    """Why, in that person's words; empty where none is asked for."""
+    details: Mapped[str]
+    """What exactly, in a few words."""
+    run_id: Mapped[str | None]
+    """Dagster's run that did it; NULL: the command line."""

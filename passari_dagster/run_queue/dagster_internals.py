@@ -29,10 +29,12 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
+    SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
     WILL_RETRY_TAG,
 )
 from dagster._core.utils import make_new_backfill_id
+from dagster._core.workspace.context import WorkspaceRequestContext
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
 from dagster._utils.concurrency import ConcurrencyClaimStatus, ConcurrencySlotStatus
@@ -50,6 +52,7 @@ __all__ = [
     "PRIORITY_TAG",
     "RETRY_NUMBER_TAG",
     "ROOT_RUN_ID_TAG",
+    "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
     "UNFINISHED",
     "WILL_RETRY_TAG",
@@ -81,6 +84,7 @@ __all__ = [
     "TagBucket",
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
+    "WorkspaceRequestContext",
     "copy_record",
     "ensure_file",
     "execute",
