@@ -124,10 +124,10 @@ def choose(env: Environment, objects: int, figures: dict[str, Any]) -> None:
         figures[f"candidates_first_half_{name}_ms"] = median_ms(candidates)
         execute(
             env,
-            f"UPDATE museum_objects SET ({kept}) = (SELECT {kept} FROM kept WHERE kept.id = museum_objects.id) "
-            "WHERE id <= :half",
+            f"UPDATE museum_objects SET ({kept}) = "
+            "(kept.latest_package_id, kept.settled, kept.created_date, kept.frozen) "
+            "FROM kept WHERE kept.id = museum_objects.id",
             "DROP TABLE kept",
-            half=half,
         )
 
 
