@@ -3,7 +3,7 @@
     python benchmarks/enqueue.py [--quick] [--json]
 
 The first half of the objects was preserved and has not changed; every fifth of the others is frozen, and every fifth
-was made just now. So whoever looks for candidates has half a million objects to pass over.
+was made just now. So whoever looks for candidates has half a million objects to pass over. The plans are printed, too.
 
 | figure | is |
 |---|---|
@@ -33,7 +33,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -51,6 +51,8 @@ from passari_dagster.workflow.environment import Environment
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "passari.toml.example"
 CANDIDATES = 1_000
+WIDTH = 150
+"""Of a line of a plan."""
 _PRESERVED = """
     INSERT INTO museum_packages (id, museum_object_id, sip_filename, object_modified_date, created_date, metadata_hash,
         attachment_metadata_hash, downloaded, packaged, uploaded, preserved, submission_date, confirmed_date)
@@ -91,6 +93,30 @@ def median_ms(work: Callable[[], object]) -> float:
     return round(statistics.median(times) * 1000, 1)
 
 
+def show_plans(env: Environment, title: str, work: Callable[[], object]) -> None:
+    """How the database goes about what is asked of it: the very statements, explained."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(env.engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        event.remove(env.engine, "before_cursor_execute", note)
+    connection = env.engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        for number, (statement, parameters) in enumerate(asked, 1):
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", parameters)
+            print(f"\n{title}, statement {number} of {len(asked)}")
+            for (line,) in cursor.fetchall():
+                print("   ", line if len(line) < WIDTH else f"{line[:WIDTH]} …")
+    finally:
+        connection.close()
+
+
 def choose(env: Environment, objects: int, figures: dict[str, Any]) -> None:
     """What is asked of the museum database."""
     half = objects // 2
@@ -110,6 +136,8 @@ def choose(env: Environment, objects: int, figures: dict[str, Any]) -> None:
     big_catalogue.settle(env.engine)
     figures["candidates_ms"] = median_ms(candidates)
     figures["count_all_s"] = round(median_ms(lambda: explain.count(env, lambda _: None)) / 1000, 2)
+    show_plans(env, "The next candidates", lambda: enqueue.candidates(env, limit=CANDIDATES, in_flight=()))
+    show_plans(env, "All by reason", lambda: explain.count(env, lambda _: None))
     ids = list(range(1, objects, objects // 100))
     figures["explain_ms"] = median_ms(lambda: explain.explain(env, ids))
     for name, column, value in (("frozen", "frozen", "true"), ("made_now", "created_date", "now()")):
@@ -124,10 +152,10 @@ def choose(env: Environment, objects: int, figures: dict[str, Any]) -> None:
         figures[f"candidates_first_half_{name}_ms"] = median_ms(candidates)
         execute(
             env,
-            f"UPDATE museum_objects SET ({kept}) = (SELECT {kept} FROM kept WHERE kept.id = museum_objects.id) "
-            "WHERE id <= :half",
+            f"UPDATE museum_objects SET ({kept}) = "
+            "(kept.latest_package_id, kept.settled, kept.created_date, kept.frozen) "
+            "FROM kept WHERE kept.id = museum_objects.id",
             "DROP TABLE kept",
-            half=half,
         )
 
 

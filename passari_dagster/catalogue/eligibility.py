@@ -14,10 +14,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, all_, and_, any_, case, exists, func, literal, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    all_,
+    and_,
+    any_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import QueryableAttribute, Session, aliased
-from sqlalchemy.types import BigInteger
+from sqlalchemy.types import BigInteger, Text
 
 from passari_dagster.catalogue.models import MuseumObject, MuseumPackage
 
@@ -201,8 +216,8 @@ def _eligible_ids(now: datetime, delays: Delays) -> Select[int]:
 
 
 def _array(ids: Collection[int]) -> Any:
-    """One value for the database to read, instead of as many as there are ids."""
-    return literal(list(ids), ARRAY(BigInteger))
+    """One text for the database to read, instead of as many values as there are ids."""
+    return cast(literal("{" + ",".join(map(str, ids)) + "}", Text), ARRAY(BigInteger))
 
 
 def eligible_ids(

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
+from dagster._core.execution import job_backfill
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
@@ -94,9 +95,18 @@ __all__ = [
     "report_queued",
     "report_starting",
     "set_pg_statement_timeout",
+    "submit_at_once",
 ]
 
 UNFINISHED = [*NOT_FINISHED_STATUSES]
+
+
+def submit_at_once(runs: int) -> None:
+    """Have this process, if it is the daemon, submit so many runs of a backfill between two looks at the backfill.
+
+    Dagster's number is 25, and after each look its daemon sleeps for a second, which was nearly half of its time.
+    """
+    job_backfill.CHECKPOINT_COUNT = runs
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
