@@ -145,7 +145,7 @@ class _Page:
         """
         if name not in self._elements and "-" not in name and anywhere:
             raise problems.HTML_DAMAGED.found(f"there is no element {name!r} in this version")
-        if obsolete := sorted(self._obsolete & set(attributes)):
+        if anywhere and (obsolete := sorted(self._obsolete & set(attributes))):
             raise problems.HTML_DAMAGED.found(f"there is no attribute {obsolete[0]!r} in this version")
         if name == "img" and ("alt" not in attributes or "src" not in attributes):
             raise problems.HTML_DAMAGED.found("an image without `src`, or without `alt`, its text instead")
