@@ -9,7 +9,12 @@ import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
@@ -17,7 +22,7 @@ from dagster._core.remote_representation.external_data import partition_set_snap
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, JobBucket, TagBucket
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES, JobBucket, TagBucket
 from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import RunStorage
@@ -45,6 +50,8 @@ from dagster_shared.record import copy as copy_record
 
 __all__ = [
     "BACKFILL_ID_TAG",
+    "ENDED_BACKFILLS",
+    "FINISHED",
     "PARENT_RUN_ID_TAG",
     "PARTITION_NAME_TAG",
     "PRIORITY_TAG",
@@ -93,6 +100,8 @@ __all__ = [
 ]
 
 UNFINISHED = [*NOT_FINISHED_STATUSES]
+FINISHED = [*FINISHED_STATUSES]
+ENDED_BACKFILLS = [*BULK_ACTION_TERMINAL_STATUSES]
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

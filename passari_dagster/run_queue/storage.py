@@ -17,12 +17,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import psycopg2
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from passari_dagster.connections import ping_when_idle, postgres_arguments
@@ -214,6 +214,13 @@ class _Pooled:
     @_engine.setter
     def _engine(self, unused: Engine) -> None:
         """Dagster's own engine, which has not connected yet."""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of our own. Each of Dagster's statements is committed by itself."""
+        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            with connection.begin():
+                yield connection
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
         self._connections.serve_webserver(statement_timeout, pool_recycle, max_overflow)
