@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -232,6 +232,20 @@ class WorkflowSettings(Section):
     lock_expiry: PositiveInt = Field(60, description="seconds until a killed run's lock is free")
 
 
+class HousekeepingSettings(Section):
+    """How long Dagster's own records are kept; the museum database forgets nothing."""
+
+    start: time = Field(time(4, 30), description="time of day, in time_zone, at which the job housekeeping runs")
+    minutes: float = Field(60.0, gt=0, description="longest time that it may take; it goes on the next night")
+    run_days: PositiveInt = Field(
+        30, description="days that runs are kept after their end, with events and output; backfills, too"
+    )
+    asset_days: PositiveInt = Field(
+        365, description="the same for runs that update assets or check them: so far back go the plots"
+    )
+    tick_days: PositiveInt = Field(30, description="days that ticks of schedules and sensors are kept, with their logs")
+
+
 class PoolSettings(Section):
     """Dagster's pools: how many runs may be in a step at once, over all worker hosts."""
 
@@ -312,6 +326,7 @@ class Settings(QueueSettings):
     dps: DpsSettings
     sip: SipSettings = SipSettings()
     workflow: WorkflowSettings = WorkflowSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
 
     @property
     def preflight_tables(self) -> Path:

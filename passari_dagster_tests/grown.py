@@ -123,7 +123,7 @@ def _fill(statement: str) -> str:
     copied = f"CASE WHEN c.kind IN ('first', 'confirm') THEN {ids} ELSE replace({{0}}, c.pattern, c.run_id) END"
     # The plots go by the time that is written in the event itself.
     moved = (
-        "CASE WHEN e.asset_key IS NULL THEN {0} ELSE regexp_replace({0}, '\"timestamp\": [0-9.]+, \"user_message\"',"
+        'CASE WHEN e.asset_key IS NULL THEN {0} ELSE regexp_replace({0}, \'"timestamp": [0-9.]+, "user_message"\','
         " '\"timestamp\": ' || extract(epoch FROM e.timestamp - c.age)::text || ', \"user_message\"') END"
     )
     return statement.format(
@@ -180,7 +180,7 @@ def add_keys(database_url: str, name: str, keys: list[str]) -> None:
 def _pattern(connection: Connection, object_id: int) -> dict[str, object]:
     first, confirm = connection.execute(
         text(
-            "SELECT run_id, backfill_id, substring(run_body FROM '\"execution_plan_snapshot_id\": \"([0-9a-f]+)\"')"
+            'SELECT run_id, backfill_id, substring(run_body FROM \'"execution_plan_snapshot_id": "([0-9a-f]+)"\')'
             " FROM runs WHERE partition = :key AND status = 'SUCCESS' ORDER BY id"
         ),
         {"key": str(object_id)},

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, housekeeping, jobs, preflight, resources, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -23,11 +23,19 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     """
     preserve_object = jobs.build_preserve_object(settings)
     sync_jobs = jobs.build_sync_jobs()
+    keeping = housekeeping.build_housekeeping_job()
     return dg.Definitions(
-        assets=[assets.museum_objects, assets.museum_attachments, assets.metadata_hashes, preflight.preflight_report],
-        asset_checks=[checks.no_package_without_a_run],
-        jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values(), preflight.build_preflight_job()],
-        schedules=schedules.build_schedules(settings, sync_jobs),
+        assets=[
+            *(assets.museum_objects, assets.museum_attachments, assets.metadata_hashes),
+            *(preflight.preflight_report, housekeeping.dagster_records),
+        ],
+        asset_checks=[
+            checks.no_package_without_a_run,
+            checks.partition_count_within_budget,
+            checks.no_record_older_than_settings,
+        ],
+        jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values(), preflight.build_preflight_job(), keeping],
+        schedules=schedules.build_schedules(settings, {**sync_jobs, housekeeping.JOB_NAME: keeping}),
         sensors=sensors.build_sensors(settings, preserve_object),
         resources={**resources.build_resources(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

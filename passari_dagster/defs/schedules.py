@@ -1,4 +1,4 @@
-"""The schedules of the sync jobs: when MuseumPlus is least used, and never two scrapes in one night."""
+"""The schedules: of the sync jobs when MuseumPlus is least used, never two scrapes in one night; of housekeeping."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ CRON = {
 def build_schedules(
     settings: Settings, jobs: Mapping[str, UnresolvedAssetJobDefinition]
 ) -> list[dg.ScheduleDefinition]:
-    """One running schedule for each sync job, in the settings' time zone."""
+    """One running schedule for each of the jobs, in the settings' time zone."""
+    start = settings.housekeeping.start
+    crons = {**CRON, "housekeeping": f"{start.minute} {start.hour} * * *"}
     return [
         dg.ScheduleDefinition(
             name=f"{name}_schedule",
@@ -28,5 +30,5 @@ def build_schedules(
             execution_timezone=settings.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
-        for name, cron in CRON.items()
+        for name, cron in crons.items()
     ]

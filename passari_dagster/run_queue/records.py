@@ -25,39 +25,39 @@ from passari_dagster.run_queue.dagster_internals import ENDED_BACKFILLS, FINISHE
 from passari_dagster.run_queue.storage import PooledRunStorage
 
 RUNS_AT_ONCE = 200
-ROWS_AT_ONCE = 2000
+ROWS_AT_ONCE = 1000
 LOCK_WAIT = "5s"
 
-# `update_timestamp` is in UTC, without saying so.
-_ENDED = "coalesce(r.end_time, extract(epoch FROM r.update_timestamp))"
-_ROOT = "LEFT JOIN run_tags root ON root.run_id = r.run_id AND root.key = :root"
+# `update_timestamp` is in UTC, without saying so. A run that is nobody's child is the root of its family.
 _OLD = text(
-    f"""
-    SELECT r.id, coalesce(root.value, r.run_id) AS family FROM runs r {_ROOT}
-    WHERE r.id > :after AND r.status = ANY(:finished) AND {_ENDED} < :before ORDER BY r.id LIMIT :limit
+    """
+    SELECT r.id, coalesce(root.value, r.run_id) AS family
+    FROM runs r LEFT JOIN run_tags root ON root.run_id = r.run_id AND root.key = :root
+    WHERE r.id > :after AND r.status = ANY(:finished)
+    AND coalesce(r.end_time, extract(epoch FROM r.update_timestamp)) < :before
+    ORDER BY r.id LIMIT :limit
     """
 )
 _MEMBERS = text(
-    f"""
+    """
     WITH member AS (
         SELECT unnest(CAST(:families AS text[])) AS run_id
         UNION SELECT run_id FROM run_tags WHERE key = :root AND value = ANY(:families)
     )
     SELECT r.run_id, coalesce(root.value, r.run_id) AS family, r.partition, r.status = ANY(:finished) AS finished,
-        {_ENDED} AS ended,
+        coalesce(r.end_time, extract(epoch FROM r.update_timestamp)) AS ended,
         EXISTS (SELECT FROM event_logs e WHERE e.run_id = r.run_id AND e.asset_key IS NOT NULL)
         OR EXISTS (SELECT FROM asset_check_executions c WHERE c.run_id = r.run_id) AS tells_of_assets,
         EXISTS (SELECT FROM bulk_actions b WHERE b.key = r.backfill_id AND b.status <> ALL(:ended)) AS in_open_backfill
-    FROM member JOIN runs r USING (run_id) {_ROOT}
+    FROM member JOIN runs r USING (run_id) LEFT JOIN run_tags root ON root.run_id = r.run_id AND root.key = :root
     """
 )
 # What an asset's page shows first: the latest event of each kind, and the latest of each check.
-_LATEST_EVENTS = """
-    SELECT max(id) FROM event_logs WHERE asset_key IS NOT NULL GROUP BY asset_key, dagster_event_type, partition
-"""
 _LATEST = text(
-    f"""
-    SELECT run_id FROM event_logs WHERE id IN ({_LATEST_EVENTS})
+    """
+    SELECT run_id FROM event_logs WHERE id IN (
+        SELECT max(id) FROM event_logs WHERE asset_key IS NOT NULL GROUP BY asset_key, dagster_event_type, partition
+    )
     UNION SELECT last_run_id FROM asset_keys WHERE last_run_id IS NOT NULL
     UNION SELECT run_id FROM asset_check_executions
     WHERE id IN (SELECT max(id) FROM asset_check_executions GROUP BY asset_key, check_name)
@@ -77,8 +77,11 @@ _FORGET_EVENTS = text("DELETE FROM event_logs WHERE run_id = ANY(:runs)")
 _FORGET = [
     text(statement)
     for statement in (
-        "DELETE FROM asset_event_tags WHERE event_id IN"
-        " (SELECT id FROM event_logs WHERE run_id = ANY(:runs) AND asset_key IS NOT NULL)",
+        """
+        DELETE FROM asset_event_tags WHERE event_id IN (
+            SELECT id FROM event_logs WHERE run_id = ANY(:runs) AND asset_key IS NOT NULL
+        )
+        """,
         "DELETE FROM asset_check_executions WHERE run_id = ANY(:runs)",
         # Dagster's monitor frees the places of runs that it finds: it would not find these.
         "UPDATE concurrency_slots SET run_id = NULL, step_key = NULL WHERE run_id = ANY(:runs)",
@@ -103,22 +106,21 @@ _FORGET_BACKFILLS = text(
 _FORGET_TICKS = text(
     """
     DELETE FROM job_ticks WHERE id IN (
-        SELECT id FROM job_ticks t WHERE timestamp < :before
-        AND EXISTS (
-            SELECT FROM job_ticks newer
-            WHERE newer.selector_id IS NOT DISTINCT FROM t.selector_id
-            AND newer.job_origin_id IS NOT DISTINCT FROM t.job_origin_id AND newer.id > t.id
-        )
+        SELECT id FROM job_ticks WHERE timestamp < :before
+        AND id NOT IN (SELECT max(id) FROM job_ticks GROUP BY selector_id, job_origin_id)
         ORDER BY id LIMIT :limit
     )
     """
 )
 # Events that no run wrote: a materialization reported by hand, a change of freshness.
 _FORGET_RUNLESS = text(
-    f"""
+    """
     WITH gone AS (
         DELETE FROM event_logs WHERE id IN (
-            SELECT id FROM event_logs WHERE run_id = '' AND timestamp < :before AND id NOT IN ({_LATEST_EVENTS})
+            SELECT id FROM event_logs WHERE run_id = '' AND timestamp < :before AND id NOT IN (
+                SELECT max(id) FROM event_logs WHERE asset_key IS NOT NULL
+                GROUP BY asset_key, dagster_event_type, partition
+            )
             ORDER BY id LIMIT :limit
         ) RETURNING id
     ), tags AS (DELETE FROM asset_event_tags WHERE event_id IN (SELECT id FROM gone))
@@ -138,7 +140,19 @@ _RUNS_OF_EVENTS = text(
     FROM found WHERE found.run_id IS NOT NULL ORDER BY 1
     """
 )
+_COUNTS = text(
+    """
+    SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM event_logs) AS events,
+        (SELECT count(*) FROM bulk_actions) AS backfills, (SELECT count(*) FROM job_ticks) AS ticks,
+        pg_database_size(current_database()) AS database_bytes
+    """
+)
 _THERE = text("SELECT run_id FROM runs WHERE run_id = ANY(:runs)")
+
+
+# For each plan that is removed PostgreSQL looks whether a run has it as its `snapshot_id`, which none ever has: without
+# this index by reading all runs.
+_INDEX = text("CREATE INDEX IF NOT EXISTS idx_passari_runs_snapshot_id ON runs (snapshot_id)")
 
 
 @dataclass
@@ -170,6 +184,16 @@ def _transaction(instance: dg.DagsterInstance) -> Iterator[Connection]:
     with storage.transaction() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'"))
         yield connection
+
+
+def prepare(instance: dg.DagsterInstance) -> None:
+    """Make the one index that removing needs, unless it is there. It is the only thing that we add to Dagster's tables.
+
+    Raises:
+        PermanentFailure: the instance is not on PostgreSQL.
+    """
+    with _transaction(instance) as connection:
+        connection.execute(_INDEX)
 
 
 def old_families(instance: dg.DagsterInstance, before: datetime, after: int = 0) -> tuple[list[Family], int | None]:
@@ -270,6 +294,13 @@ def existing(instance: dg.DagsterInstance, run_ids: Collection[str]) -> set[str]
     """Those of the runs that the database has."""
     with _transaction(instance) as connection:
         return set(connection.scalars(_THERE, {"runs": list(run_ids)}))
+
+
+def counts(instance: dg.DagsterInstance) -> dict[str, int]:
+    """How much there is, and the bytes of the database."""
+    with _transaction(instance) as connection:
+        row = connection.execute(_COUNTS).mappings().one()
+    return {name: int(value) for name, value in row.items()}
 
 
 _ENDED_NAMES = [status.value for status in ENDED_BACKFILLS]

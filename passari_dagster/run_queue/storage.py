@@ -218,9 +218,9 @@ class _Pooled:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A transaction of our own. Each of Dagster's statements is committed by itself."""
-        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
-            with connection.begin():
-                yield connection
+        engine = self._engine.execution_options(isolation_level="READ COMMITTED")
+        with engine.begin() as connection:
+            yield connection
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
         self._connections.serve_webserver(statement_timeout, pool_recycle, max_overflow)
