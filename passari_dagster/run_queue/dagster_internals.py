@@ -22,7 +22,13 @@ from dagster._core.remote_representation.external_data import partition_set_snap
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES, JobBucket, TagBucket
+from dagster._core.storage.dagster_run import (
+    FINISHED_STATUSES,
+    NOT_FINISHED_STATUSES,
+    JobBucket,
+    RunPartitionData,
+    TagBucket,
+)
 from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import RunStorage
@@ -31,7 +37,9 @@ from dagster._core.storage.tags import (
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     PARTITION_NAME_TAG,
+    PARTITION_SET_TAG,
     PRIORITY_TAG,
+    REPOSITORY_LABEL_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     SENSOR_NAME_TAG,
@@ -54,7 +62,9 @@ __all__ = [
     "FINISHED",
     "PARENT_RUN_ID_TAG",
     "PARTITION_NAME_TAG",
+    "PARTITION_SET_TAG",
     "PRIORITY_TAG",
+    "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
     "ROOT_RUN_ID_TAG",
     "SENSOR_NAME_TAG",
@@ -82,6 +92,7 @@ __all__ = [
     "RemoteRepositoryOrigin",
     "RunCoordinator",
     "RunLauncher",
+    "RunPartitionData",
     "RunStorage",
     "ScheduleStorage",
     "SubmitRunContext",
