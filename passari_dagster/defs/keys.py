@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from passari_dagster.defs import launch
+from passari_dagster.defs.partitions import ids_of
 from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
 
@@ -53,9 +54,9 @@ def prune(env: Environment, instance: dg.DagsterInstance) -> int:
     Returns:
         how many were removed; `AT_ONCE` at most, and then there may be more.
     """
-    known = launch.registered(instance)
-    numbers = {str(object_id) for object_id in known}
-    strange = [key for key in instance.get_dynamic_partitions(launch.PARTITIONS_NAME) if key not in numbers][:AT_ONCE]
+    found = set(instance.get_dynamic_partitions(launch.PARTITIONS_NAME))
+    known = {object_id for object_id in ids_of(found) if str(object_id) in found}
+    strange = sorted(found.difference(map(str, known)))[:AT_ONCE]
     for key in strange:
         instance.delete_dynamic_partition(launch.PARTITIONS_NAME, key)
     removed = len(strange)

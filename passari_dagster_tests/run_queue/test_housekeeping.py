@@ -53,7 +53,7 @@ def preserving() -> None:
 
 @dg.op
 def weigh() -> Iterator[Any]:
-    yield dg.AssetMaterialization("scales", metadata={"weight": 7}, tags={"scale": "kitchen"})
+    yield dg.AssetMaterialization("scales", metadata={"weight": 7}, tags={"dagster/data_version": "7"})
     yield AssetCheckEvaluation(asset_key=dg.AssetKey("scales"), check_name="level", passed=True, metadata={})
     yield dg.Output(None)
 
