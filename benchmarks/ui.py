@@ -8,9 +8,10 @@ system wrote for one object and its syncs, so that it has the same size and shap
 
 | figure | is the page |
 |---|---|
-| partitions_page_s | Partitions of preserve_object: the number of keys, the latest of them, the latest backfills |
+| partitions_page_s | Partitions of preserve_object: the states of all keys, the latest backfills |
 | backfills_page_s | Runs, Backfills |
-| asset_page_s | the asset museum_objects: its latest numbers, and the plots of its history |
+| asset_page_s | the asset museum_objects: its latest numbers |
+| plots_page_s | the same, and its history plotted |
 | runs_page_s | Runs |
 
 Each is the median of five visits in one browser; `first_…` is the first one, which also fetches Dagster's scripts.
@@ -119,8 +120,12 @@ def visit(open_page: Callable[[], object], picture: Path | None, browser: Browse
     return seconds
 
 
-def pages(running: Running, browser: Browser, keys: int) -> dict[str, Callable[[], object]]:
-    """How each page is opened."""
+def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callable[[], object]]:
+    """How each page is opened.
+
+    Arguments:
+        last_key: the partition that was registered last.
+    """
     answer = running.webserver.ask(
         "{partitionBackfillsOrError(limit: 1) {...on PartitionBackfills {results {id}}}"
         " runsOrError(limit: 1) {...on Runs {results {runId}}}}"
@@ -128,16 +133,20 @@ def pages(running: Running, browser: Browser, keys: int) -> dict[str, Callable[[
     backfill = answer["partitionBackfillsOrError"]["results"][0]["id"]
     run = answer["runsOrError"]["results"][0]["runId"][:8]
 
-    def asset_page() -> None:
+    def asset() -> None:
         browser.open("/assets/museum_objects", "Latest materialization", "new_objects", "items_per_second")
+
+    def plots() -> None:
+        asset()
         browser.click("Plots")
         browser.element("(//canvas)[5]")
 
     return {
-        "partitions": lambda: browser.open(PARTITIONS, f"{keys:,}", str(FIRST_KEY), backfill),
-        "backfills": lambda: browser.open("/runs?view=backfills", backfill),
-        "asset": asset_page,
-        "runs": lambda: browser.open("/runs", run),
+        "partitions": lambda: browser.open(PARTITIONS, "Total partitions", last_key, backfill, "Succeeded"),
+        "backfills": lambda: browser.open("/runs?view=backfills", backfill, "Success"),
+        "asset": asset,
+        "plots": plots,
+        "runs": lambda: browser.open("/runs", run, "Success"),
     }
 
 
@@ -154,7 +163,7 @@ def measure(quick: bool, screenshots: str | None = None) -> dict[str, Any]:
         figures: dict[str, Any] = fill(running, objects, keys, copies)
         with browser_at(running) as browser:
             browser.resize(1280, 900)
-            for name, open_page in pages(running, browser, keys).items():
+            for name, open_page in pages(running, browser, str(FIRST_KEY + copies)).items():
                 seconds = visit(open_page, folder / f"{name}.png" if folder else None, browser)
                 figures[f"{name}_page_s"] = round(statistics.median(seconds), 2)
                 figures[f"first_{name}_page_s"] = round(seconds[0], 2)

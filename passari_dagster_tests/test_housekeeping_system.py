@@ -13,13 +13,15 @@ from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, PARTITIONS, brow
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(900)]
 
+OPEN_BACKFILLS = "{partitionBackfillsOrError(status: REQUESTED) {...on PartitionBackfills {results {id}}}}"
 ASSETS = ("museum_objects", "museum_attachments", "metadata_hashes")
 
 
 def materializations(running: Running, asset: str) -> list[str]:
     """Runs that materialized an asset, the latest first."""
     data = running.webserver.ask(
-        "query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ...on Asset { assetMaterializations { runId } } } }",
+        "query($key: AssetKeyInput!) { assetOrError(assetKey: $key) {"
+        " ...on Asset { assetMaterializations { runId } } } }",
         key={"path": [asset]},
     )
     return [event["runId"] for event in data["assetOrError"]["assetMaterializations"]]
@@ -65,6 +67,9 @@ def test_months_later_only_what_is_needed_is_left_and_packages_that_waited_are_c
     running.wait(lambda: [run["status"] for run in running.runs_of(done)] == ["SUCCESS"] * 2, "its runs to end")
     for object_id in (waiting, orphan):
         running.wait(lambda id_=object_id: [r["status"] for r in running.runs_of(id_)] == ["SUCCESS"], "the sends")  # type: ignore[misc]
+    running.wait(
+        lambda: not running.webserver.ask(OPEN_BACKFILLS)["partitionBackfillsOrError"]["results"], "backfills to end"
+    )
     running.run("sync_hashes")
     latest = {asset: materializations(running, asset)[0] for asset in ASSETS}
     assert len(materializations(running, "metadata_hashes")) >= 2
@@ -108,7 +113,7 @@ def test_months_later_only_what_is_needed_is_left_and_packages_that_waited_are_c
 
     if CHROMIUM.exists() and DRIVER.exists():
         with browser_at(running) as browser:
-            browser.open(PARTITIONS, "Total partitions", "Backfill history", "Success")
+            browser.open(PARTITIONS, "Total partitions", "Backfill history", "Succeeded")
             browser.open("/runs?view=backfills", "Success")
             browser.open("/assets/museum_objects", "Latest materialization", "new_objects")
             browser.open("/assets/dagster_records", "Latest materialization", "removed_runs")

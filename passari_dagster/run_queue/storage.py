@@ -275,9 +275,8 @@ class PooledRunStorage(_Pooled, PostgresRunStorage):
         answers from one table; Dagster's own query reads all runs, with two of the tags of each.
         """
         tags = runs_filter.tags
-        if set(tags) != {PARTITION_SET_TAG, REPOSITORY_LABEL_TAG} or runs_filter != dg.RunsFilter(
-            statuses=runs_filter.statuses, tags=tags
-        ):
+        is_of_the_page = set(tags) == {PARTITION_SET_TAG, REPOSITORY_LABEL_TAG} and runs_filter.statuses
+        if not is_of_the_page or runs_filter != dg.RunsFilter(statuses=runs_filter.statuses, tags=tags):
             return super().get_run_partition_data(runs_filter)
         values = {
             "partition_set": tags[PARTITION_SET_TAG],
