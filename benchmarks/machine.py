@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -19,22 +19,31 @@ def describe() -> dict[str, object]:
     }
 
 
-def run(description: str | None, quick: str, measure: Callable[[bool], dict[str, Any]]) -> int:
+def run(
+    description: str | None,
+    quick: str,
+    measure: Callable[..., dict[str, Any]],
+    options: Mapping[str, str] | None = None,
+) -> int:
     """Measure and print.
 
     Arguments:
         description: what is measured, for `--help`.
         quick: what `--quick` means.
-        measure: answers with the figures; told whether to be quick.
+        measure: answers with the figures; told whether to be quick, and what was given for each of the options.
+        options: further ones, such as `--name`, each with its help.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = parser.parse_args()
+    for name, help_ in (options or {}).items():
+        parser.add_argument(name, help=help_)
+    given = parser.parse_args()
     before = describe()
-    figures = {**measure(options.quick), "machine_before": before, "machine_after": describe()}
+    values = [getattr(given, name.lstrip("-").replace("-", "_")) for name in options or {}]
+    figures = {**measure(given.quick, *values), "machine_before": before, "machine_after": describe()}
     for name, value in figures.items():
         print(f"{name:28} {value}")
-    if options.json:
+    if given.json:
         print(json.dumps(figures))
     return 0

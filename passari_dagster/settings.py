@@ -294,6 +294,20 @@ class WorkflowSettings(Section):
         return begin, end
 
 
+class HousekeepingSettings(Section):
+    """How long Dagster's own records are kept; the museum database forgets nothing."""
+
+    start: time = Field(time(4, 30), description="time of day, in time_zone, at which the job housekeeping runs")
+    minutes: float = Field(60.0, gt=0, description="longest time that it may take; it goes on the next night")
+    run_days: PositiveInt = Field(
+        30, description="days that runs are kept after their end, with events and output; backfills, too"
+    )
+    asset_days: PositiveInt = Field(
+        365, description="the same for runs that update assets or check them: so far back go the plots"
+    )
+    tick_days: PositiveInt = Field(30, description="days that ticks of schedules and sensors are kept, with their logs")
+
+
 class PoolSettings(Section):
     """Dagster's pools: how many runs may be in a step at once, over all worker hosts."""
 
@@ -374,6 +388,7 @@ class Settings(QueueSettings):
     dps: DpsSettings
     sip: SipSettings = SipSettings()
     workflow: WorkflowSettings = WorkflowSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
 
     @property
     def preflight_tables(self) -> Path:

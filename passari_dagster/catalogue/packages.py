@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.orm import Session
 
@@ -362,6 +362,22 @@ def cancel(session: Session, package_id: int) -> None:
             f"package {package.sip_filename} was {package.verdict.value}; it is being confirmed"
         )
     package.cancelled = True
+
+
+def in_the_workflow(session: Session, among: Collection[int]) -> set[int]:
+    """Those of the objects with a package that is not done with: open, or with the DPS and not confirmed."""
+    query = select(MuseumPackage.museum_object_id).where(
+        MuseumPackage.museum_object_id.in_(among),
+        or_(
+            and_(MuseumPackage.submission_date.is_not(None), MuseumPackage.confirmed_date.is_(None)),
+            and_(
+                MuseumPackage.preserved.is_not(True),
+                MuseumPackage.rejected.is_not(True),
+                MuseumPackage.cancelled.is_not(True),
+            ),
+        ),
+    )
+    return {id_ for id_ in session.scalars(query) if id_ is not None}
 
 
 def unfinished_ids(session: Session, *, limit: int | None = None, among: Collection[int] | None = None) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, housekeeping, jobs, preflight, resources, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -23,6 +23,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     """
     preserve_object = jobs.build_preserve_object(settings)
     sync_jobs = jobs.build_sync_jobs()
+    keeping = housekeeping.build_housekeeping_job()
     return dg.Definitions(
         assets=[
             assets.museum_objects,
@@ -30,16 +31,24 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             assets.metadata_hashes,
             assets.eligible_objects,
             preflight.preflight_report,
+            housekeeping.dagster_records,
         ],
-        asset_checks=[checks.no_package_without_a_run, checks.no_objects_removed, checks.no_attachments_removed],
+        asset_checks=[
+            checks.no_package_without_a_run,
+            checks.no_objects_removed,
+            checks.no_attachments_removed,
+            checks.partition_count_within_budget,
+            checks.no_record_older_than_settings,
+        ],
         jobs=[
             preserve_object,
             jobs.enqueue_objects,
             jobs.explain,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
+            keeping,
         ],
-        schedules=schedules.build_schedules(settings, sync_jobs),
+        schedules=schedules.build_schedules(settings, {**sync_jobs, housekeeping.JOB_NAME: keeping}),
         sensors=sensors.build_sensors(settings, preserve_object),
         resources={**resources.build_resources(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, launch
+from passari_dagster.defs import assets, housekeeping, keys, launch
 from passari_dagster.workflow import enqueue, synchronise
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.synchronise import Source
@@ -51,3 +51,32 @@ def _removals(asset: dg.AssetsDefinition, source: Source[Any]) -> dg.AssetChecks
 
 no_objects_removed = _removals(assets.museum_objects, synchronise.OBJECTS)
 no_attachments_removed = _removals(assets.museum_attachments, synchronise.ATTACHMENTS)
+
+
+@dg.asset_check(asset=housekeeping.dagster_records, required_resource_keys={"environment"})
+def partition_count_within_budget(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """There are no more partition keys of preserve_object than the cap allows (partition_cap of [workflow])."""
+    env: Environment = context.resources.environment
+    found = keys.count(env, context.instance)
+    return dg.AssetCheckResult(
+        passed=not found.over,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(found),
+        metadata={"partition_keys": found.count, "cap": found.cap, "over": found.over, "what_to_do": keys.WHAT_TO_DO},
+    )
+
+
+@dg.asset_check(asset=housekeeping.dagster_records, required_resource_keys={"environment"})
+def no_record_older_than_settings(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Housekeeping keeps up: no run that nothing needs is older than [housekeeping] says by more than two days."""
+    env: Environment = context.resources.environment
+    old = housekeeping.overdue(env, context.instance)
+    return dg.AssetCheckResult(
+        passed=not old,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "runs": old,
+            "what_to_do": "look at the last runs of the job housekeeping; launch it by hand with more minutes, or set "
+            "minutes of [housekeeping] higher",
+        },
+    )

@@ -12,7 +12,7 @@ from datetime import datetime
 import dagster as dg
 
 from passari_dagster import locks
-from passari_dagster.defs.partitions import museum_objects
+from passari_dagster.defs.partitions import ids_of, museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.run_queue.dagster_internals import (
     BACKFILL_ID_TAG,
@@ -44,18 +44,13 @@ COMPLETED = (
     BulkActionStatus.COMPLETED_FAILED,
     BulkActionStatus.FAILED,
 )
-PRUNED_AT_ONCE = 300
 LOCK_WAIT = 300.0
 """Seconds that an enqueue, or a registration, waits for another one to end."""
 
 
-def _ids(keys: Collection[str]) -> set[int]:
-    return {int(key) for key in keys if key.isascii() and key.isdigit()}
-
-
 def registered(instance: dg.DagsterInstance) -> set[int]:
     """Objects that have a partition key."""
-    return _ids(instance.get_dynamic_partitions(PARTITIONS_NAME))
+    return ids_of(instance.get_dynamic_partitions(PARTITIONS_NAME))
 
 
 def register(instance: dg.DagsterInstance, object_ids: Sequence[int]) -> None:
@@ -72,7 +67,7 @@ def live(instance: dg.DagsterInstance, among: Collection[int] | None = None) -> 
     """
     tags = None if among is None else {PARTITION_TAG: [str(id_) for id_ in among]}
     runs = instance.get_runs(dg.RunsFilter(job_name=JOB_NAME, statuses=UNFINISHED, tags=tags))
-    return _ids([run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags])
+    return ids_of([run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags])
 
 
 def in_flight(instance: dg.DagsterInstance, among: Collection[int] | None = None) -> set[int]:
@@ -85,7 +80,7 @@ def in_flight(instance: dg.DagsterInstance, among: Collection[int] | None = None
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED], job_name=JOB_NAME)):
         names = list(backfill.partition_names or ())
         last = backfill.last_submitted_partition_name
-        waiting |= _ids(names[names.index(last) + 1 :] if last in names else names)
+        waiting |= ids_of(names[names.index(last) + 1 :] if last in names else names)
     # Runs are read after backfills: what a backfill launches meanwhile is seen in one of the two.
     return waiting | live(instance, among)
 
@@ -101,6 +96,8 @@ def backfill(
     backfill_id: str | None = None,
 ) -> str:
     """Launch `preserve_object` for the objects, as a backfill that the UI shows.
+
+    They get a partition key, unless they have one: that there is room for it under the cap is seen to by who calls.
 
     Arguments:
         repository: where the job is.
@@ -155,7 +152,7 @@ def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> l
         and _backfill_has_ended(instance, run)
         and not _was_started_again(instance, run)
     ]
-    register(instance, sorted(_ids({run.tags[PARTITION_TAG] for run in forgotten})))
+    register(instance, sorted(ids_of({run.tags[PARTITION_TAG] for run in forgotten})))
     return [
         dg.RunRequest(
             run_key=run.run_id,  # the same request again and again makes one run
@@ -215,16 +212,3 @@ def register_candidates(env: Environment, instance: dg.DagsterInstance) -> int:
         fitting = enqueue.fit(candidates, registered=registered(instance), cap=workflow.partition_cap)
         register(instance, fitting)
     return len(fitting)
-
-
-def prune(env: Environment, instance: dg.DagsterInstance) -> int:
-    """Remove keys of objects that wait for nothing and have no run; to be called under the workflow lock.
-
-    Returns:
-        how many were removed; at most `PRUNED_AT_ONCE`.
-    """
-    finished = enqueue.finished(env, registered(instance))[:PRUNED_AT_ONCE]
-    idle = set(finished) - in_flight(instance, finished) if finished else set()
-    for object_id in sorted(idle):
-        instance.delete_dynamic_partition(PARTITIONS_NAME, str(object_id))
-    return len(idle)

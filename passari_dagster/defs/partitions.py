@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 museum_objects = dg.DynamicPartitionsDefinition(name="museum_object")
@@ -16,3 +18,8 @@ def object_id_of(key: str) -> int:
     if not (key.isascii() and key.isdigit()):
         raise dg.Failure(f"partition {key!r} is not the id of a museum object", allow_retries=False)
     return int(key)
+
+
+def ids_of(keys: Iterable[str]) -> set[int]:
+    """Ids of the objects; keys that are none are left out."""
+    return {int(key) for key in keys if key.isascii() and key.isdigit()}

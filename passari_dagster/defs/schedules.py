@@ -1,4 +1,4 @@
-"""The schedules of the sync jobs: when MuseumPlus is least used, and never two scrapes in one night."""
+"""The schedules: of the sync jobs when MuseumPlus is least used, never two scrapes in one night; of housekeeping."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ ODD_DAYS, EVEN_DAYS, EVERY_DAY = "1-31/2", "2-30/2", "*"
 
 
 def crons(settings: Settings) -> dict[str, str]:
-    """When each sync job runs: scrapes at the window's beginning, hashes an hour after its end."""
+    """When each job runs: scrapes at the window's beginning, hashes an hour after its end."""
     workflow = settings.workflow
     begin = workflow.sync_begin
     night = workflow.sync_night or timedelta(hours=8)
     after = datetime.combine(ANY_DAY, begin) + night + timedelta(hours=1)
+    keeping = settings.housekeeping.start
     return {
         "sync_objects": f"{begin.minute} {begin.hour} {ODD_DAYS} * *",
         "sync_attachments": f"{begin.minute} {begin.hour} {EVEN_DAYS} * *",
         "sync_hashes": f"{after.minute} {after.hour} {EVERY_DAY} * *",
+        "housekeeping": f"{keeping.minute} {keeping.hour} {EVERY_DAY} * *",
     }
 
 
 def build_schedules(
     settings: Settings, jobs: Mapping[str, UnresolvedAssetJobDefinition]
 ) -> list[dg.ScheduleDefinition]:
-    """One running schedule for each sync job, in the settings' time zone."""
+    """One running schedule for each of the jobs, in the settings' time zone."""
     return [
         dg.ScheduleDefinition(
             name=f"{name}_schedule",

@@ -10,7 +10,12 @@ from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
 from dagster._core.execution import job_backfill
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
@@ -18,7 +23,13 @@ from dagster._core.remote_representation.external_data import partition_set_snap
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, JobBucket, TagBucket
+from dagster._core.storage.dagster_run import (
+    FINISHED_STATUSES,
+    NOT_FINISHED_STATUSES,
+    JobBucket,
+    RunPartitionData,
+    TagBucket,
+)
 from dagster._core.storage.event_log import EventLogStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.runs import RunStorage
@@ -27,7 +38,9 @@ from dagster._core.storage.tags import (
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     PARTITION_NAME_TAG,
+    PARTITION_SET_TAG,
     PRIORITY_TAG,
+    REPOSITORY_LABEL_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     SCHEDULE_NAME_TAG,
@@ -48,9 +61,13 @@ from dagster_shared.record import copy as copy_record
 
 __all__ = [
     "BACKFILL_ID_TAG",
+    "ENDED_BACKFILLS",
+    "FINISHED",
     "PARENT_RUN_ID_TAG",
     "PARTITION_NAME_TAG",
+    "PARTITION_SET_TAG",
     "PRIORITY_TAG",
+    "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
     "ROOT_RUN_ID_TAG",
     "SCHEDULE_NAME_TAG",
@@ -79,6 +96,7 @@ __all__ = [
     "RemoteRepositoryOrigin",
     "RunCoordinator",
     "RunLauncher",
+    "RunPartitionData",
     "RunStorage",
     "ScheduleStorage",
     "SubmitRunContext",
@@ -99,6 +117,8 @@ __all__ = [
 ]
 
 UNFINISHED = [*NOT_FINISHED_STATUSES]
+FINISHED = [*FINISHED_STATUSES]
+ENDED_BACKFILLS = [*BULK_ACTION_TERMINAL_STATUSES]
 
 
 def submit_at_once(runs: int) -> None:

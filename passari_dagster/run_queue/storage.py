@@ -17,12 +17,12 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import psycopg2
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from passari_dagster.connections import ping_when_idle, postgres_arguments
@@ -30,6 +30,8 @@ from passari_dagster.errors import SettingsError
 from passari_dagster.run_queue.backfill_runs import BackfillRuns
 from passari_dagster.run_queue.dagster_internals import (
     BACKFILL_ID_TAG,
+    PARTITION_SET_TAG,
+    REPOSITORY_LABEL_TAG,
     ConcurrencyClaimStatus,
     ConcurrencySlotStatus,
     ConfigurableClass,
@@ -40,6 +42,7 @@ from passari_dagster.run_queue.dagster_internals import (
     PostgresEventLogStorage,
     PostgresRunStorage,
     PostgresScheduleStorage,
+    RunPartitionData,
     RunStorage,
     ScheduleStorage,
     TagBucket,
@@ -65,6 +68,18 @@ _TAKE_PLACE = text(
     WHERE step_key IS NULL AND id = (
         SELECT id FROM concurrency_slots WHERE concurrency_key = :pool AND step_key IS NULL AND NOT deleted
         ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    """
+)
+# Each from an end of an index.
+_IS_ONLY_REPOSITORY = text(
+    "SELECT min(value) = :repository AND max(value) = :repository FROM run_tags WHERE key = :repository_tag"
+)
+_LATEST_OF_PARTITIONS = text(
+    """
+    SELECT run_id, partition, status, start_time, end_time FROM runs WHERE id IN (
+        SELECT max(id) FROM runs WHERE partition_set = :partition_set AND partition <> '' AND status = ANY(:statuses)
+        GROUP BY partition
     )
     """
 )
@@ -215,6 +230,13 @@ class _Pooled:
     def _engine(self, unused: Engine) -> None:
         """Dagster's own engine, which has not connected yet."""
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of our own. Each of Dagster's statements is committed by itself."""
+        engine = self._engine.execution_options(isolation_level="READ COMMITTED")
+        with engine.begin() as connection:
+            yield connection
+
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
         self._connections.serve_webserver(statement_timeout, pool_recycle, max_overflow)
 
@@ -247,6 +269,35 @@ class PooledRunStorage(_Pooled, PostgresRunStorage):
         rows = self.fetchall(self._runs_query(filters, columns=["run_id", "status", "update_timestamp"]))
         stamps = {row["run_id"]: (row["status"], row["update_timestamp"]) for row in rows}
         return self._backfill_runs.answer(backfill_id, stamps)
+
+    def get_run_partition_data(self, runs_filter: dg.RunsFilter) -> Sequence[RunPartitionData]:
+        """As Dagster's: the latest run of each partition. What the page of a job's partitions asks for, the database
+        answers from one table; Dagster's own query reads all runs, with two of the tags of each.
+        """
+        tags = runs_filter.tags
+        is_of_the_page = set(tags) == {PARTITION_SET_TAG, REPOSITORY_LABEL_TAG} and runs_filter.statuses
+        if not is_of_the_page or runs_filter != dg.RunsFilter(statuses=runs_filter.statuses, tags=tags):
+            return super().get_run_partition_data(runs_filter)
+        values = {
+            "partition_set": tags[PARTITION_SET_TAG],
+            "repository_tag": REPOSITORY_LABEL_TAG,
+            "repository": tags[REPOSITORY_LABEL_TAG],
+            "statuses": [status.value for status in runs_filter.statuses],
+        }
+        with self.connect() as connection:
+            if not connection.scalar(_IS_ONLY_REPOSITORY, values):
+                return super().get_run_partition_data(runs_filter)
+            rows = connection.execute(_LATEST_OF_PARTITIONS, values).all()
+        return [
+            RunPartitionData(
+                run_id=row.run_id,
+                partition=row.partition,
+                status=dg.DagsterRunStatus(row.status),
+                start_time=row.start_time,
+                end_time=row.end_time,
+            )
+            for row in rows
+        ]
 
     def has_run_stats_index_cols(self) -> bool:
         # Asked at each look at a run, by reading the table's columns from the catalogue. They do not go away.

@@ -105,3 +105,22 @@ def finished(env: Environment, ids: Collection[int]) -> list[int]:
     """Those of the objects that wait for nothing in the workflow: not eligible, and without an open package."""
     with env.transaction() as session:
         return eligibility.prunable_ids(session, ids, now=env.now(), delays=env.delays)
+
+
+def dispensable(env: Environment, ids: Collection[int]) -> list[int]:
+    """Those of the objects that can do without a partition key, in the order in which they give way.
+
+    First those that wait for nothing. Then those that may be picked by hand, and come back after the next sync; the DPS
+    has the others, and they come back when it has spoken.
+    """
+    first = finished(env, ids)
+    with env.transaction() as session:
+        eligible = eligibility.eligible_ids(session, now=env.now(), delays=env.delays, among=ids)
+        waiting = sorted({package.object_id for package in packages.awaiting_verdict(session)}.intersection(ids))
+    return list(dict.fromkeys([*first, *eligible, *waiting]))
+
+
+def in_the_workflow(env: Environment, ids: Collection[int]) -> set[int]:
+    """Those of the objects that have a package which is not done with: its runs may yet be asked for."""
+    with env.transaction() as session:
+        return packages.in_the_workflow(session, ids)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.models import MuseumObject, Verdict
-from passari_dagster.defs import build_defs, jobs, launch
+from passari_dagster.defs import build_defs, jobs, keys, launch
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.workflow import enqueue
@@ -308,8 +308,8 @@ def test_keys_of_objects_that_wait_for_nothing_are_removed_unless_they_have_a_ru
     run = bench.instance.create_run_for_job(
         bench.job, tags={PARTITION_TAG: str(with_a_run)}, status=dg.DagsterRunStatus.STARTED
     )
-    assert launch.prune(bench.env, bench.instance) == 3
+    assert keys.prune(bench.env, bench.instance) == 3
     assert launch.registered(bench.instance) == {eligible, in_workflow, with_a_run}
     bench.instance.report_run_canceled(run)
-    assert launch.prune(bench.env, bench.instance) == 1
+    assert keys.prune(bench.env, bench.instance) == 1
     assert launch.registered(bench.instance) == {eligible, in_workflow}

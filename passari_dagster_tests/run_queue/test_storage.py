@@ -684,3 +684,39 @@ def test_an_instance_disposes_of_its_event_log_last() -> None:
     mixin = next(base for base in dg.DagsterInstance.__mro__ if base.__name__ == "StorageMethods")
     lines = inspect.getsource(mixin.dispose).split()  # type: ignore[attr-defined]
     assert lines[-1] == "self._event_storage.dispose()"
+
+
+PAGE = {"dagster/partition_set": "weighing_partition_set", ".dagster/repository": "here"}
+"""What the page of a job's partitions asks for."""
+
+
+def partition_run(instance: dg.DagsterInstance, key: str, status: dg.DagsterRunStatus, **tags: str) -> str:
+    run = instance.create_run_for_job(weighing, tags={"dagster/partition": key, **PAGE, **tags}, status=status)
+    return run.run_id
+
+
+@pytest.mark.parametrize("repositories", [1, 2])
+def test_the_latest_run_of_each_partition_is_what_dagster_itself_answers(
+    instance: dg.DagsterInstance, repositories: int
+) -> None:
+    status = dg.DagsterRunStatus
+    for key, each in [("1", status.FAILURE), ("2", status.SUCCESS), ("1", status.SUCCESS), ("3", status.CANCELED)]:
+        partition_run(instance, key, each)
+    partition_run(instance, "2", status.CANCELED)
+    instance.create_run_for_job(weighing, status=status.SUCCESS)
+    if repositories == 2:
+        partition_run(instance, "4", status.SUCCESS, **{".dagster/repository": "elsewhere"})
+        partition_run(instance, "1", status.FAILURE, **{".dagster/repository": "elsewhere"})
+    shown = [each for each in status if each is not status.CANCELED]
+    for filters in (
+        dg.RunsFilter(statuses=shown, tags=PAGE),
+        dg.RunsFilter(statuses=shown, tags={**PAGE, "dagster/partition": "2"}),
+        dg.RunsFilter(tags=PAGE),
+        dg.RunsFilter(tags=PAGE, job_name="weighing"),
+        dg.RunsFilter(statuses=[status.SUCCESS], tags=PAGE),
+    ):
+        ours = instance.run_storage.get_run_partition_data(filters)
+        theirs = PostgresRunStorage.get_run_partition_data(instance.run_storage, filters)  # type: ignore[arg-type]
+        assert sorted(ours, key=lambda data: data.partition) == sorted(theirs, key=lambda data: data.partition)
+    page = instance.run_storage.get_run_partition_data(dg.RunsFilter(statuses=shown, tags=PAGE))
+    assert {data.partition: data.status for data in page} == {"1": status.SUCCESS, "2": status.SUCCESS}
