@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import create_engine, pool
 
 from passari_dagster import settings
+from passari_dagster.catalogue import older_revisions
 from passari_dagster.catalogue.models import Base
 
 
@@ -27,6 +29,9 @@ def run() -> None:
             compare_server_default=True,
         )
         with context.begin_transaction():
+            refusal = older_revisions.refusal(context.get_context().get_current_heads())
+            if refusal is not None:
+                raise CommandError(refusal)
             context.run_migrations()
 
 
