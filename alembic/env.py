@@ -12,9 +12,14 @@ from passari_dagster import settings
 from passari_dagster.catalogue import older_revisions
 from passari_dagster.catalogue.models import Base
 
+WEB_UI = {"user", "role", "roles_users"}
+"""Tables that passari-web-ui keeps in the same database."""
 
-def include_object(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
-    """The trigram indexes exist only where pg_trgm does: they are no difference."""
+
+def include_object(_object: Any, name: str | None, type_: str, reflected: bool, _compare_to: Any) -> bool:
+    """Trigram indexes exist only where pg_trgm does, tables of passari-web-ui where it was: they are no difference."""
+    if type_ == "table" and reflected and name in WEB_UI:
+        return False
     return not (type_ == "index" and (name or "").endswith("_trgm_gin"))
 
 

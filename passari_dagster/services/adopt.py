@@ -1,4 +1,4 @@
-"""`passari-dagster adopt`: how the plan is told, and when it is carried out. What it says is `workflow.adoption_plan`'s."""
+"""`passari-dagster adopt`: how the plan is told, and when it is carried out. It is `workflow.adoption_plan`'s."""
 
 from __future__ import annotations
 
