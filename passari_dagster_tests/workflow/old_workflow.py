@@ -40,14 +40,16 @@ class OldWorkflow:
         house: whose museum, DPS and directories it has.
         env: of our use cases, over the same database, which is at our newest revision and synchronised.
         queue_url: of its Redis.
+        moved: the database is at our revision, and stays there.
     """
 
-    def __init__(self, house: House, env: Environment, queue_url: str) -> None:
+    def __init__(self, house: House, env: Environment, queue_url: str, *, moved: bool = False) -> None:
         self.house, self.env = house, env
         self.redis = redis.Redis.from_url(queue_url)
         self._clock = datetime.now(timezone.utc).replace(microsecond=0) - timedelta(minutes=2)
         env.settings.package_dir.mkdir(exist_ok=True)
-        self._migrate("downgrade", FIRST)
+        if not moved:
+            self._migrate("downgrade", FIRST)
 
     def move(self) -> None:
         """Our migration."""
