@@ -252,7 +252,7 @@ def test_no_password_is_in_any_log_event_or_run_config(running: Running) -> None
 
 def test_what_passari_workflow_had_sent_is_confirmed_by_the_sensor(running: Running) -> None:
     """It was uploaded before the move; nothing is launched by hand, and no run of the object was ever made here."""
-    sent, told_late = running.good_objects()[4:6]
+    sent, told_late = running.good_objects()[13:15]
     with running.environment() as env:
         old = OldWorkflow(running.house, env, running.house.redis_url.get_secret_value(), moved=True)
         for object_id in (sent, told_late):

@@ -216,6 +216,10 @@ def test_a_passari_workflow_database_is_taken_over_in_place(full_postgres: str) 
     assert _alembic(url, "upgrade", "head").returncode == 0
     assert _rows(url) == after, "a second time changes nothing"
 
+    assert _alembic(url, "downgrade", FIRST).returncode == 0
+    expected["alembic_version"] = before["alembic_version"]
+    assert _rows(url) == expected, "and it may go back"
+
 
 @pytest.mark.parametrize("revision", older_revisions.OLD_REVISIONS)
 def test_a_database_of_an_older_passari_workflow_is_refused_and_not_touched(full_postgres: str, revision: str) -> None:

@@ -96,8 +96,9 @@ class Dps:
         return finding
 
     def places(self, packages: Sequence[Waiting]) -> dict[str, Place]:
-        """Where packages are, all in one look; as dear as one `find`. What is nowhere for a moment is not looked for
-        again: before anything is done about a package, `find` it.
+        """Where packages are, all in one look. REST is asked only where verdicts are read there: one by one.
+
+        One that moves on meanwhile may be missed: before anything is done about a package, `find` it.
 
         Arguments:
             packages: names, and when their sending began.
@@ -108,7 +109,7 @@ class Dps:
         places = dict.fromkeys((package.name for package in packages), Place.NOWHERE)
         if packages:
             places |= words.places_on_sftp(self._sftp, packages)
-        if self._settings.rest is not None:
+        if self._settings.verdicts != "sftp":
             lost = [package for package in packages if places[package.name] is Place.NOWHERE]
             places |= {package.name: self._rest.find(package).place for package in lost}
         return places
