@@ -50,14 +50,13 @@ def _is_theirs() -> ColumnElement[bool]:
 def in_the_middle(session: Session, directories: Collection[int]) -> list[Adopted]:
     """Packages of passari-workflow that are not at rest, by object.
 
-    That is: open ones; accepted ones that are not confirmed; cancelled ones that were made and may have been sent; and
-    an object's latest, whatever it is, if the object has a directory still.
+    That is: open ones; those with a verdict that is not confirmed; cancelled ones that were made and may have been
+    sent; and an object's latest, whatever it is, if the object has a directory still.
 
     Arguments:
         directories: objects that have a directory in `package_dir`.
     """
     latest = MuseumObject.latest_package_id == MuseumPackage.id
-    closed = or_(MuseumPackage.preserved.is_(True), MuseumPackage.rejected.is_(True), MuseumPackage.cancelled.is_(True))
     rows = session.execute(
         select(MuseumPackage, latest)
         .join(MuseumObject, MuseumObject.id == MuseumPackage.museum_object_id)
@@ -70,12 +69,7 @@ def in_the_middle(session: Session, directories: Collection[int]) -> list[Adopte
             MuseumPackage.sip_filename.is_not(None),
             MuseumPackage.created_date.is_not(None),
             or_(
-                closed.is_not(True),
-                and_(
-                    MuseumPackage.submission_date.is_not(None),
-                    MuseumPackage.confirmed_date.is_(None),
-                    MuseumPackage.cancelled.is_not(True),
-                ),
+                and_(MuseumPackage.confirmed_date.is_(None), MuseumPackage.cancelled.is_not(True)),
                 and_(
                     MuseumPackage.cancelled.is_(True),
                     MuseumPackage.packaged.is_(True),
@@ -118,14 +112,14 @@ def again(session: Session, package_id: int, *, lock: bool = False) -> Adopted |
 
 
 def watch(session: Session, package_id: int) -> None:
-    """The DPS has the package, although it was cancelled: its verdict is waited for.
+    """The package may be with the DPS, cancelled or not: its verdict is waited for.
 
     Raises:
-        TransitionRefusedError: it is not a cancelled package that was made.
+        TransitionRefusedError: it was never made, or is watched, or at rest.
     """
     package = session.get_one(MuseumPackage, package_id, with_for_update=True)
-    if not package.cancelled or not package.packaged or package.verdict is not None:
-        raise TransitionRefusedError(f"package {package.sip_filename} is not cancelled any more")
+    if not package.packaged or package.submission_date is not None or package.rest not in (None, "cancelled"):
+        raise TransitionRefusedError(f"package {package.sip_filename} is not one to wait for any more")
     package.cancelled = False
     package.submission_date = package.created_date
 

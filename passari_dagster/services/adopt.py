@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import typer
 from pydantic import SecretStr
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from passari_dagster.errors import PassariError, SettingsError
+from passari_dagster.errors import PassariError, SettingsError, TransientFailure
 from passari_dagster.services import migrations
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import adopt, adoption_plan, old_queues
 from passari_dagster.workflow.adoption_plan import Fate, Plan
 from passari_dagster.workflow.environment import open_environment
+from passari_dagster.workflow.old_queues import OldQueues
 
 SHOWN = 200
 """Most packages, and ids to enqueue, that are printed; --json has them all."""
@@ -63,12 +65,21 @@ def run(settings: Settings, root: Path, options: Options, console: Console) -> i
     if not migrations.museum_is_current(settings.database_url.get_secret_value(), root):
         raise SettingsError("the museum database has not the schema of this version: run `passari-dagster migrate`")
     queues = None if options.no_redis else old_queues.read(options.redis or settings.redis_url)
+    try:
+        return _run(settings, queues, options, console)
+    except SQLAlchemyError as error:
+        raise TransientFailure(
+            f"the museum database: {type(error).__name__}: {getattr(error, 'orig', None)}. Run the command again"
+        ) from error
+
+
+def _run(settings: Settings, queues: OldQueues | None, options: Options, console: Console) -> int:
     with open_environment(settings) as env:
         plan = adoption_plan.make_plan(
             env, queues, stopped=options.stopped, without_directories=options.without_directories
         )
         if not options.as_json:
-            _show(plan, console)
+            _show(plan, queues, console)
         failure = None
         if options.yes:
             progress = Console(stderr=True) if options.as_json else console
@@ -78,7 +89,8 @@ def run(settings: Settings, root: Path, options: Options, console: Console) -> i
             except PassariError as error:
                 failure = str(error)
     if options.as_json:
-        console.print_json(json.dumps(_as_json(plan, done=options.yes and failure is None, failure=failure)))
+        answer = _as_json(plan, queues, done=options.yes and failure is None, failure=failure)
+        typer.echo(json.dumps(answer, indent=1, ensure_ascii=False))
     elif failure is not None:
         typer.echo(failure, err=True)
     elif not options.yes and any(step.deed != "nothing" for step in plan.steps):
@@ -86,7 +98,7 @@ def run(settings: Settings, root: Path, options: Options, console: Console) -> i
     return NOT_DONE if failure is not None or plan.obstacles else DONE
 
 
-def _show(plan: Plan, console: Console) -> None:
+def _show(plan: Plan, queues: OldQueues | None, console: Console) -> None:
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     for step in plan.steps[:SHOWN]:
         name = f" {step.package.sip_filename}" if step.package else ""
@@ -99,13 +111,16 @@ def _show(plan: Plan, console: Console) -> None:
         ids = ", ".join(map(str, plan.enqueue[:SHOWN]))
         more = "" if len(plan.enqueue) <= SHOWN else f" and {len(plan.enqueue) - SHOWN} more, which --json lists"
         say(f"to be enqueued here afterwards (job enqueue_objects, object_ids): {ids}{more}")
+    if queues is not None and queues.jobs:
+        jobs = Counter((job.step, job.state) for job in queues.jobs)
+        say("in its queues: " + ", ".join(f"{count} {step} {state}" for (step, state), count in jobs.items()))
     for note in plan.notes:
         say(f"note: {note}")
     for obstacle in plan.obstacles:
         say(f"in the way: {obstacle}")
 
 
-def _as_json(plan: Plan, *, done: bool, failure: str | None) -> dict[str, object]:
+def _as_json(plan: Plan, queues: OldQueues | None, *, done: bool, failure: str | None) -> dict[str, object]:
     return {
         "packages": [
             {
@@ -119,6 +134,7 @@ def _as_json(plan: Plan, *, done: bool, failure: str | None) -> dict[str, object
             for step in plan.steps
         ],
         "enqueue": plan.enqueue,
+        "jobs": [asdict(job) for job in queues.jobs] if queues is not None else None,
         "notes": plan.notes,
         "obstacles": plan.obstacles,
         "done": done,

@@ -72,11 +72,11 @@ def _do(env: Environment, dps: Dps, step: Step, queues: OldQueues | None) -> str
         return _archive_and_delete(env, package, workspace, "is cleared up")
     place = _place(dps, package)
     if step.deed == "watch":
-        if place not in WITH_THE_DPS:
+        if package.watched or (package.rest == "cancelled" and place not in WITH_THE_DPS):
             return CHANGED
         with env.transaction() as session:
             adoption.watch(session, package.package_id)
-        return f"{package.sip_filename} counts as sent again"
+        return f"{package.sip_filename} is watched"
     if place in JUDGED:
         with env.transaction() as session:
             adoption.confirm_again(session, package.package_id)

@@ -181,7 +181,7 @@ def _decide(row: Adopted, place: Place, queues: OldQueues | None, workspace: Wor
         )
     state = f"{row.rest}, not confirmed"
     if row.judged or place in JUDGED:
-        deed: Deed = "confirm" if row.confirmed else "nothing"
+        deed: Deed = "confirm" if row.confirmed or not row.watched else "nothing"
         return _step(row, Fate.FINISH, state, "the sensor finds the verdict again, and has it confirmed", deed)
     gone = "the DPS has its report no longer: what there is is archived, MuseumPlus is not told"
     return _step(row, Fate.FINISH, state, gone, "close")
@@ -192,31 +192,22 @@ def _step(row: Adopted, fate: Fate, state: str, what: str, deed: Deed) -> Step:
 
 
 def _decide_packaged(row: Adopted, place: Place, queues: OldQueues | None) -> Step:
+    # Not watched: a worker that was forgotten made it when the database was ours already.
+    wait: Deed = "nothing" if row.watched else "watch"
     if row.judged:
         return _step(row, Fate.FINISH, "the DPS has spoken", "it is being confirmed here", "nothing")
     if row.uploaded or place in WITH_THE_DPS:
         state = "uploaded" if row.uploaded else "packaged, and sent"
-        return _step(
-            row, Fate.WAIT, state, f"the sensor confirms it when the DPS has spoken (now: {place.value})", "nothing"
-        )
+        when = f"the sensor confirms it when the DPS has spoken (now: {place.value})"
+        return _step(row, Fate.WAIT, state, when, wait)
     if place is Place.INCOMPLETE:
-        return _step(
-            row,
-            Fate.START_AGAIN,
-            "packaged, and sent in part",
-            "the part is removed, and it is downloaded anew",
-            "cancel",
-        )
+        again = "the part is removed, and it is downloaded anew when it is enqueued"
+        return _step(row, Fate.START_AGAIN, "packaged, and sent in part", again, "cancel")
     if never_sent(row, queues):
-        waits = "its submit_sip was never tried: it is downloaded anew when it is enqueued"
-        return _step(row, Fate.START_AGAIN, "packaged, not sent", waits, "cancel")
-    return _step(
-        row,
-        Fate.WAIT,
-        "packaged, perhaps sent",
-        "it is watched. If the DPS says that it never got it: passari-dagster cancel --resend",
-        "nothing",
-    )
+        again = "its submit_sip was never tried: it is downloaded anew when it is enqueued"
+        return _step(row, Fate.START_AGAIN, "packaged, not sent", again, "cancel")
+    lost = "it is watched. If the DPS says that it never got it: passari-dagster cancel --resend"
+    return _step(row, Fate.WAIT, "packaged, perhaps sent", lost, wait)
 
 
 def never_sent(row: Adopted, queues: OldQueues | None) -> bool:

@@ -300,6 +300,42 @@ def test_a_half_way_object_that_is_launched_without_adopt_is_downloaded_anew(
     assert object_row(env, ids[0]).preserved
 
 
+def test_a_worker_that_was_forgotten_went_on_after_the_migration(
+    house: House, env: Environment, old: OldWorkflow, ids: list[int], queue_url: SecretStr
+) -> None:
+    """Of its rows our migration could say nothing."""
+    uploaded, lost, told_late, done = ids[:4]
+    old.move()
+    for object_id in (uploaded, lost, told_late, done):
+        old.download(object_id)
+        old.create_sip(object_id)
+    for object_id in (uploaded, told_late, done):
+        old.submit(object_id)
+    old.take("submit_sip", lost)
+    for object_id in (told_late, done):
+        old.sync_processed_sips(object_id)
+    old.confirm(told_late, killed="telling")
+    old.confirm(done)
+    house.dps.wait_for(old.name(uploaded))
+    assert poll.record_verdicts(env, quiet) == 0
+
+    plan = plan_of(env, queue_url)
+    assert fates(plan) == {
+        uploaded: (Fate.WAIT, "uploaded"),
+        lost: (Fate.WAIT, "packaged, perhaps sent"),
+        told_late: (Fate.FINISH, "preserved, not confirmed"),
+        done: (Fate.FINISH, "preserved, not confirmed"),
+    }
+    do(env, queue_url)
+    assert poll.record_verdicts(env, quiet) == 3
+    for object_id in (uploaded, told_late, done):
+        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+        assert object_row(env, object_id).preserved
+        assert len(house.museum.log_field(object_id)) == 1
+    assert send(env, lost).outcome is Outcome.WAITING
+    assert fates(plan_of(env, queue_url)) == {lost: (Fate.WAIT, "uploaded")}, "nobody sends it a second time"
+
+
 class Dying:
     """A function that works a number of times, and is then killed."""
 
@@ -534,6 +570,7 @@ def test_the_command_tells_first_and_does_it_on_yes(
     assert f"start again  {ids[0]} {old.name(ids[0])}: downloaded: " in told.stdout
     assert "0 finish, 0 wait, 1 start again, 0 clear up; 2 to be enqueued here" in told.stdout
     assert f"object_ids): {ids[0]}, {ids[1]}" in told.stdout
+    assert "in its queues: 1 download_object queued, 1 create_sip queued" in told.stdout
     assert "Nothing was changed" in told.stdout
     assert package_rows(env, ids[0])[0].is_open
 
@@ -549,6 +586,8 @@ def test_the_command_tells_first_and_does_it_on_yes(
     answer = json.loads(done.stdout)
     assert answer["done"] is True
     assert answer["enqueue"] == ids[:2]
+    jobs = {(job["step"], job["object_id"], job["state"]) for job in answer["jobs"]}
+    assert jobs == {("create_sip", ids[0], "queued"), ("download_object", ids[1], "queued")}
     (package,) = answer["packages"]
     assert (package["object_id"], package["fate"], package["changes"]) == (ids[0], "start again", True)
     assert package_rows(env, ids[0])[0].cancelled
