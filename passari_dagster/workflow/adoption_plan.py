@@ -63,6 +63,8 @@ class Fate(enum.Enum):
 
 
 Deed = Literal["nothing", "cancel", "watch", "confirm", "close", "clear"]
+"""What is done: the package is cancelled and its files removed; it counts as sent; its verdict is looked for again; it
+is archived and counts as confirmed; its files are archived and removed."""
 
 
 @dataclass(frozen=True)

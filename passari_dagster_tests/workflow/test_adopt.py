@@ -55,9 +55,10 @@ def queue_url(redis_url: SecretStr) -> Iterator[SecretStr]:
 
 
 @pytest.fixture
-def ids(house: House, env: Environment) -> list[int]:
-    """Objects with an image and a text each, which the database knows."""
-    ids = [old_object(house, ("kuva.jpg", JPEG), ("teksti.txt", TEXT)) for _ in range(12)]
+def ids(house: House, env: Environment, request: pytest.FixtureRequest) -> list[int]:
+    """Objects with an image and a text each, which the database knows; five, unless a story needs more."""
+    many = getattr(request, "param", 5)
+    ids = [old_object(house, ("kuva.jpg", JPEG), ("teksti.txt", TEXT)) for _ in range(many)]
     synchronise_all(env)
     return ids
 
@@ -91,6 +92,7 @@ def logs(old: OldWorkflow, object_id: int) -> dict[str, bytes]:
 SIPTOOLS = {"import-object.log.gz", "create-mix.log.gz", "compile-mets.log.gz", "sign-mets.log.gz", "compress.log.gz"}
 
 
+@pytest.mark.parametrize("ids", [12], indirect=True)
 def test_everything_that_was_half_way_ends_preserved_and_is_sent_once(
     house: House, env: Environment, old: OldWorkflow, ids: list[int], queue_url: SecretStr
 ) -> None:
