@@ -185,7 +185,11 @@ def check(data: DataOption = SYSTEM_DATA) -> None:
 
 @app.command()
 def migrate(data: DataOption = SYSTEM_DATA) -> None:
-    """Bring the museum database, and Dagster's own, to the schema of this version."""
+    """Bring the museum database, and Dagster's own, to the schema of this version.
+
+    Exit codes: 0 done; 1 it failed; 2 something has to be set first, or the database is of an older passari-workflow,
+    which has to upgrade it first: nothing was changed.
+    """
     from passari_dagster.services import migrations
     from passari_dagster.services.system import dagster_environment, project_root
 
@@ -193,7 +197,11 @@ def migrate(data: DataOption = SYSTEM_DATA) -> None:
         environment = dagster_environment(use_env_file(data), data)
         root = project_root(environment)
         url = settings.load_database().database_url.get_secret_value()
-        migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+        try:
+            migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+        except migrations.TooOldError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
         console.print("museum database: up to date")
         if environment.get("DAGSTER_PG_URL"):
             migrations.migrate_dagster(environment, root)
@@ -299,6 +307,52 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
             except OSError as error:
                 raise PermanentFailure(f"the archive cannot be read: {error}") from error
         console.print(f"the database knows all packages of the {objects} objects in the archive")
+
+
+@app.command()
+def adopt(
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it, it is only told")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as one JSON object")] = False,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            metavar="URL",
+            envvar="PASSARI_OLD_REDIS_URL",
+            help="passari-workflow's Redis, if it had another one than REDIS_URL names",
+        ),
+    ] = None,
+    no_redis: Annotated[bool, typer.Option("--no-redis", help="passari-workflow's Redis is gone")] = False,
+    stopped: Annotated[
+        bool, typer.Option("--stopped", help="no process of passari-workflow runs, whatever its Redis says")
+    ] = False,
+    without_directories: Annotated[
+        bool,
+        typer.Option(
+            "--without-directories", help="packages' directories that are not in package_dir are lost, with their logs"
+        ),
+    ] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """After the move from passari-workflow: take over the objects whose package was in the middle.
+
+    Says for each what will happen: finish, wait for the DPS, start again, clear up. May be repeated.
+
+    Exit codes: 0 it was told, or done; 1 something is in the way, or it was not done for all; 2 something has to be
+    set, or the database to be migrated first.
+    """
+    from pydantic import SecretStr
+
+    from passari_dagster.services import adopt as command
+    from passari_dagster.services.system import project_root
+
+    with _told_to_people() as console:
+        environment = _use_env_file(data)
+        options = command.Options(
+            yes, as_json, SecretStr(redis) if redis else None, no_redis, stopped, without_directories
+        )
+        code = command.run(settings.load(), project_root(environment), options, console)
+    raise typer.Exit(code)
 
 
 @app.command()

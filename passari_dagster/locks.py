@@ -31,6 +31,8 @@ MUSEUMPLUS_SYNC = "museumplus-sync"
 """Held while a scrape of MuseumPlus runs: the two never run at once."""
 HASHES = "hashes"
 """Held while attachment hashes are computed."""
+ADOPTION = "adoption"
+"""Held while packages of passari-workflow are taken over."""
 
 
 RETRIES = 8

@@ -63,6 +63,11 @@ class PackageFacts:
         return self.rest is None
 
     @property
+    def begun_here(self) -> bool:
+        """Whether we have begun it; passari-workflow's sip id is a time alone."""
+        return self.sip_id.endswith(f"-{self.package_id}")
+
+    @property
     def intended(self) -> bool:
         """Whether the intent to send is recorded: the DPS may have the package."""
         return self.uploaded or self.submission_date is not None
@@ -232,7 +237,7 @@ class Awaiting:
 def awaiting_verdict(session: Session) -> list[Awaiting]:
     """Packages that wait for a verdict: from the intent on, since whoever died after it may have sent.
 
-    Also those that passari-workflow found accepted and did not confirm: it kept nothing of the report.
+    Also those that passari-workflow found accepted or rejected and did not confirm: it kept nothing of the report.
     """
     rows = session.execute(
         select(
@@ -241,7 +246,6 @@ def awaiting_verdict(session: Session) -> list[Awaiting]:
             MuseumPackage.submission_date.is_not(None),
             MuseumPackage.confirmed_date.is_(None),
             MuseumPackage.verdict.is_(None),
-            MuseumPackage.rejected.is_not(True),
             MuseumPackage.cancelled.is_not(True),
         )
     )
@@ -267,8 +271,8 @@ def record_verdict(
         whether it was news.
     """
     package = session.get(MuseumPackage, package_id, with_for_update=True)
-    # One that is preserved and not confirmed is passari-workflow's; see `awaiting_verdict`.
-    waits = package is not None and package.rest in (None, "preserved") and package.confirmed_date is None
+    # One that has come to rest and is not confirmed is passari-workflow's; see `awaiting_verdict`.
+    waits = package is not None and package.rest != "cancelled" and package.confirmed_date is None
     if package is None or not waits or package.verdict is not None:
         return False
     package.uploaded = True
