@@ -346,8 +346,8 @@ def adopt(
     from passari_dagster.services import adopt as command
     from passari_dagster.services.system import project_root
 
-    with _told_to_people() as console:
-        environment = _use_env_file(data)
+    with told_to_people() as console:
+        environment = use_env_file(data)
         options = command.Options(
             yes, as_json, SecretStr(redis) if redis else None, no_redis, stopped, without_directories
         )
