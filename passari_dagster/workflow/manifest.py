@@ -86,7 +86,10 @@ class Manifest:
         _update(self.changes, change.changes)
         for path, digest in change.files.items():
             neighbours = self._neighbours.setdefault(_attachment(path), set())
-            neighbours.discard(path) if digest is None else neighbours.add(path)
+            if digest is None:
+                neighbours.discard(path)
+            else:
+                neighbours.add(path)
 
     def add(self, files: Mapping[str, str], archives: Mapping[str, UnpackedArchive] | None = None) -> None:
         """Record files, a lower-case hex SHA-256 digest for each path, and the archives that they were in."""
