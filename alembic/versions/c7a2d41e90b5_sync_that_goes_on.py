@@ -14,6 +14,7 @@ down_revision = "b1f0a52c7d3e"
 branch_labels = None
 depends_on = None
 
+FLAGS = ("preserved", "frozen")
 TABLES = ("museum_objects", "museum_attachments")
 
 
@@ -27,6 +28,9 @@ def upgrade() -> None:
             ["removed_date"],
             postgresql_where=sa.text("removed_date IS NOT NULL"),
         )
+    # Rows are written by the database alone, too; passari-workflow looks for objects that are false here, not NULL.
+    for flag in FLAGS:
+        op.alter_column("museum_objects", flag, server_default=sa.false())
     op.add_column("sync_statuses", sa.Column("since_date", sa.DateTime(timezone=True)))
     op.add_column("sync_statuses", sa.Column("total", sa.BigInteger()))
     op.create_table(
@@ -58,6 +62,8 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_column("sync_statuses", "total")
     op.drop_column("sync_statuses", "since_date")
+    for flag in FLAGS:
+        op.alter_column("museum_objects", flag, server_default=None)
     for table in TABLES:
         op.drop_index(f"ix_{table}_removed_date", table)
         op.drop_column(table, "removed_date")

@@ -184,9 +184,9 @@ class MuseumObject(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str | None]
-    preserved: Mapped[bool | None] = mapped_column(Boolean, default=False)
+    preserved: Mapped[bool | None] = mapped_column(Boolean, default=False, server_default=false())
     """Whether the DPS accepted at least one package of the object."""
-    frozen: Mapped[bool | None] = mapped_column(Boolean, default=False, index=True)
+    frozen: Mapped[bool | None] = mapped_column(Boolean, default=False, server_default=false(), index=True)
     freeze_reason: Mapped[str | None]
     freeze_source: Mapped[FreezeSource | None] = mapped_column(Enum(FreezeSource, name="freezesource"))
     created_date: Mapped[datetime | None]

@@ -56,6 +56,15 @@ def test_reading_a_page_twice_changes_nothing(engine: Engine) -> None:
         assert _links(engine) == {(1, 10), (1, 11)}
 
 
+def test_a_new_object_is_neither_preserved_nor_frozen(engine: Engine) -> None:
+    """Not NULL: who goes back to passari-workflow would never see it again."""
+    with database.transaction(engine) as session:
+        tables.upsert_objects(session, [_object(1)], {1: []})
+        tables.upsert_attachments(session, [_attachment(10)], {10: [2]})
+        flags = session.execute(select(MuseumObject.id, MuseumObject.preserved, MuseumObject.frozen)).all()
+    assert sorted(map(tuple, flags)) == [(1, False, False), (2, False, False)]
+
+
 def test_a_modification_date_never_goes_back_and_a_missing_one_is_no_error(engine: Engine) -> None:
     def modified(row: dict[str, Any]) -> datetime | None:
         with database.transaction(engine) as session:
