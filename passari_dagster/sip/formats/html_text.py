@@ -49,6 +49,9 @@ _PUBLIC = re.compile(
     r"-//(?:W3C|IETF)//DTD (X?HTML)(?: Basic)? ?([\d.]*)( Strict| Transitional| Frameset| Final)?//EN.*"
 )
 _META_CHARSET = re.compile(rb"<meta\s[^<>]*?charset\s*=\s*(?:[\"']\s*)?([\w.:-]+)", re.I)
+_AMPERSANDS = {"expected-named-entity": False, "named-entity-without-semicolon": True}
+"""Errors of html5lib: whether what follows begins with the name of a character."""
+_REFERENCE = re.compile(r"&([0-9A-Za-z]+)(.?)", re.S)
 _META_BYTES = 1024
 """Where the encoding of an HTML 5 page must be told. [HTML Living Standard, 4.2.5.4]"""
 
@@ -251,13 +254,16 @@ def _check_html(text: str, version: str, elements: frozenset[str]) -> None:
         def parseError(self, errorcode: str = "XXX-undefined-error", datavars: Any = None) -> None:  # noqa: N802
             if errorcode == "unknown-doctype" and version == "4.01":
                 return  # it knows no other than HTML 5's
+            if version == "5" and errorcode in _AMPERSANDS and pieces.allows_ampersand(_AMPERSANDS[errorcode]):
+                return
             message = messages.get(errorcode, errorcode)
             line, column = self.tokenizer.stream.position()
             raise problems.HTML_DAMAGED.found(f"line {line}, column {column}: {message % (datavars or {})}")
 
     parser = Parser(Builder, namespaceHTMLElements=False)
+    pieces = _Pieces(text, parser)
     try:
-        tree = parser.parse(_Pieces(text, parser))
+        tree = parser.parse(pieces)
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         # It has no errors of its own, and was not written for what people make up to break it.
         raise problems.HTML_DAMAGED.found(f"not understood by html5lib: {error!r}") from error
@@ -278,7 +284,9 @@ class _Pieces:
     """
 
     def __init__(self, text: str, parser: Any) -> None:
-        self._text, self._parser, self._at = text, parser, 0
+        # As the parser would do, so that a place in the one is a place in the other.
+        self._text = text.replace("\r\n", "\n").replace("\r", "\n")
+        self._parser, self._at = parser, 0
         self._until = time.thread_time() + MAX_CPU_SECONDS
 
     def read(self, size: int = -1) -> str:
@@ -291,6 +299,25 @@ class _Pieces:
         piece = self._text[self._at : self._at + size]
         self._at += len(piece)
         return piece
+
+    def allows_ampersand(self, named: bool) -> bool:
+        """Whether HTML 5 allows the last ampersand that was read, which the parser's older rules do not: no name of a
+        character needs to follow, as long as no semicolon makes it look like one; and in an attribute, such as an
+        address, what begins like a name may go on. [HTML Living Standard, 13.1.4, 13.2.5.73]
+
+        Arguments:
+            named: what follows begins with the name of a character.
+        """
+        from html5lib.constants import entities
+
+        tokenizer = self._parser.tokenizer
+        read = self._at - (tokenizer.stream.chunkSize - tokenizer.stream.chunkOffset)
+        reference = _REFERENCE.match(self._text, self._text.rfind("&", 0, read))
+        if reference is None:
+            return True
+        name, after = reference.groups()
+        in_attribute = "attributeValue" in tokenizer.state.__name__
+        return after != ";" and (not named or (in_attribute and (name not in entities or after == "=")))
 
 
 def _too_many_attributes() -> NoReturn:
