@@ -36,7 +36,8 @@ _LOCK_STALE = text(
     ORDER BY museum_object_id FOR UPDATE SKIP LOCKED
     """
 )
-# LATERAL, so that each object's few attachments are looked up by index: no guess of the planner can make it read all.
+# LATERAL, so that each object's few attachments are looked up by index, and ARRAY, so that the objects' rows are: no
+# guess of the planner at the size of a batch can make it read a whole table.
 # Rows are locked by id, and only those that are to be written.
 _COMPUTE = """
     WITH computed AS MATERIALIZED (
@@ -56,12 +57,12 @@ _COMPUTE = """
         ) AS attached
         WHERE {batch} AND museum_objects.attachment_metadata_hash IS DISTINCT FROM attached.hash
     ), locked AS MATERIALIZED (
-        SELECT id FROM museum_objects WHERE id IN (SELECT id FROM computed)
+        SELECT id FROM museum_objects WHERE id = ANY(ARRAY(SELECT id FROM computed))
         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     ), changed AS (
         UPDATE museum_objects SET attachment_metadata_hash = computed.hash
         FROM computed JOIN locked USING (id)
-        WHERE museum_objects.id = computed.id
+        WHERE museum_objects.id = computed.id AND museum_objects.id = ANY(ARRAY(SELECT id FROM locked))
         RETURNING museum_objects.id
     )
     SELECT (SELECT count(*) FROM changed), ARRAY(SELECT id FROM computed EXCEPT SELECT id FROM changed ORDER BY id)
