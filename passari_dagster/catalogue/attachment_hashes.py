@@ -36,8 +36,8 @@ _LOCK_STALE = text(
     ORDER BY museum_object_id FOR UPDATE SKIP LOCKED
     """
 )
-# LATERAL, so that each object's few attachments are looked up by index: no guess of the planner can make it read all.
-# Rows are locked by id, and only those that are to be written.
+# LATERAL, so that an object's few attachments, and its own row, are looked up by index: no guess of the planner at the
+# size of a batch can make it read a whole table. Rows are locked by id, and only those that are to be written.
 _COMPUTE = """
     WITH computed AS MATERIALIZED (
         SELECT museum_objects.id, attached.hash
@@ -56,12 +56,13 @@ _COMPUTE = """
         ) AS attached
         WHERE {batch} AND museum_objects.attachment_metadata_hash IS DISTINCT FROM attached.hash
     ), locked AS MATERIALIZED (
-        SELECT id FROM museum_objects WHERE id IN (SELECT id FROM computed)
-        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        SELECT ordered.id, ordered.hash FROM (SELECT id, hash FROM computed ORDER BY id) AS ordered
+        CROSS JOIN LATERAL (
+            SELECT id FROM museum_objects WHERE museum_objects.id = ordered.id FOR NO KEY UPDATE SKIP LOCKED
+        ) AS object
     ), changed AS (
-        UPDATE museum_objects SET attachment_metadata_hash = computed.hash
-        FROM computed JOIN locked USING (id)
-        WHERE museum_objects.id = computed.id
+        UPDATE museum_objects SET attachment_metadata_hash = locked.hash FROM locked
+        WHERE museum_objects.id = locked.id AND museum_objects.id > :after AND museum_objects.id <= :upto
         RETURNING museum_objects.id
     )
     SELECT (SELECT count(*) FROM changed), ARRAY(SELECT id FROM computed EXCEPT SELECT id FROM changed ORDER BY id)

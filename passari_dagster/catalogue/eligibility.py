@@ -330,7 +330,8 @@ def settle(session: Session, *, after: int, limit: int) -> list[int]:
     )
     noted = session.scalars(
         update(MuseumObject)
-        .where(MuseumObject.id == resting.c.id)
+        # As an array, for which the planner takes the index: a million rows are not read for each batch.
+        .where(MuseumObject.id == any_(func.array(select(resting.c.id).scalar_subquery())))
         .values(settled=True)
         .returning(MuseumObject.id)
         .execution_options(synchronize_session=False)
