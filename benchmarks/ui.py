@@ -126,12 +126,8 @@ def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callab
     Arguments:
         last_key: the partition that was registered last.
     """
-    answer = running.webserver.ask(
-        "{partitionBackfillsOrError(limit: 1) {...on PartitionBackfills {results {id}}}"
-        " runsOrError(limit: 1) {...on Runs {results {runId}}}}"
-    )
-    backfill = answer["partitionBackfillsOrError"]["results"][0]["id"]
-    run = answer["runsOrError"]["results"][0]["runId"][:8]
+    newest = "{partitionBackfillsOrError(limit: 1) {...on PartitionBackfills {results {id}}}}"
+    backfill = running.webserver.ask(newest)["partitionBackfillsOrError"]["results"][0]["id"]
 
     def asset() -> None:
         browser.open("/assets/museum_objects", "Latest materialization", "new_objects", "items_per_second")
@@ -146,7 +142,7 @@ def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callab
         "backfills": lambda: browser.open("/runs?view=backfills", backfill, "Success"),
         "asset": asset,
         "plots": plots,
-        "runs": lambda: browser.open("/runs", run, "Success"),
+        "runs": lambda: browser.open("/runs", "preserve_object", "sync_objects", "Success"),
     }
 
 
