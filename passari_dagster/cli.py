@@ -7,23 +7,26 @@ has codes of its own, which its help tells.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import traceback
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.errors import PassariError, PermanentFailure, SettingsError
+from passari_dagster.commands.common import (
+    SYSTEM_DATA,
+    DataOption,
+    told_to_people,
+    use_dagster_environment,
+    use_env_file,
+)
+from passari_dagster.errors import PermanentFailure, SettingsError
 from passari_dagster.services.supervisor import Stop, stop_on_signals
 
 app = typer.Typer(
@@ -33,23 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they show values of variables, which may be secret
 )
 DEMO_DATA = Path("passari-data/demo")
-SYSTEM_DATA = Path("passari-data/system")
 FOREVER = 86_400.0
 """Seconds: the workers have a grace of their own, [workers] grace, and end within it."""
-DataOption = Annotated[Path, typer.Option("--data", help="folder of everything that it keeps")]
-
-
-@contextlib.contextmanager
-def _told_to_people() -> Iterator[Console]:
-    """Errors become a message and an exit code; a console for the rest."""
-    try:
-        yield Console()
-    except SettingsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    except PassariError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -82,7 +70,7 @@ def demo(
     """Run everything here, with a simulated museum and a simulated DPS, until Ctrl-C."""
     from passari_dagster.services import demo as story
 
-    with _told_to_people() as console:
+    with told_to_people() as console:
         options = story.Options(
             data=data,
             museum_objects=museum_objects,
@@ -113,7 +101,7 @@ def up(
     """
     from passari_dagster.services.system import System
 
-    with _told_to_people() as console:
+    with told_to_people() as console:
         try:
             with stop_on_signals(), System(data, port=port, grace=FOREVER, report=console.print) as system:
                 console.print(f"user interface   {system.webserver_url}", highlight=False)
@@ -132,8 +120,8 @@ def daemon(
     """Run Dagster's daemon (schedules, sensors, backfills) while this host leads; otherwise stand by, until SIGTERM."""
     from passari_dagster.services import daemon as leading
 
-    with _told_to_people() as console:
-        environment = _use_env_file(data)
+    with told_to_people() as console:
+        environment = use_env_file(data)
         report = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         try:
             with stop_on_signals():
@@ -151,8 +139,8 @@ def worker(
     from setproctitle import getproctitle
 
     getproctitle()  # finds the title's place in memory, which it does not once the environment has been changed
-    with _told_to_people():
-        _use_dagster_environment(data)
+    with told_to_people():
+        use_dagster_environment(data)
         from passari_dagster.defs import assets
         from passari_dagster.run_queue import command
 
@@ -171,8 +159,8 @@ def _rehearse() -> None:
 @app.command()
 def workers(data: DataOption = SYSTEM_DATA) -> None:
     """Show the workers of all hosts, what each does and since when, and how many runs wait."""
-    with _told_to_people() as console:
-        _use_env_file(data)
+    with told_to_people() as console:
+        use_env_file(data)
         from passari_dagster.run_queue import overview
 
         overview.show(settings.load_queue().redis_url.get_secret_value(), console)
@@ -183,8 +171,8 @@ def check(data: DataOption = SYSTEM_DATA) -> None:
     """Try every connection, key, directory and schema, and say what is wrong."""
     from passari_dagster.services import check as checks
 
-    with _told_to_people() as console:
-        environment = _use_env_file(data)
+    with told_to_people() as console:
+        environment = use_env_file(data)
         wrong = 0
         for finding in checks.run(settings.load(), environment):
             mark = "[green]ok   [/green]" if finding.good else "[red]wrong[/red]"
@@ -197,15 +185,23 @@ def check(data: DataOption = SYSTEM_DATA) -> None:
 
 @app.command()
 def migrate(data: DataOption = SYSTEM_DATA) -> None:
-    """Bring the museum database, and Dagster's own, to the schema of this version."""
+    """Bring the museum database, and Dagster's own, to the schema of this version.
+
+    Exit codes: 0 done; 1 it failed; 2 something has to be set first, or the database is of an older passari-workflow,
+    which has to upgrade it first: nothing was changed.
+    """
     from passari_dagster.services import migrations
     from passari_dagster.services.system import dagster_environment, project_root
 
-    with _told_to_people() as console:
-        environment = dagster_environment(_use_env_file(data), data)
+    with told_to_people() as console:
+        environment = dagster_environment(use_env_file(data), data)
         root = project_root(environment)
         url = settings.load_database().database_url.get_secret_value()
-        migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+        try:
+            migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+        except migrations.TooOldError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
         console.print("museum database: up to date")
         if environment.get("DAGSTER_PG_URL"):
             migrations.migrate_dagster(environment, root)
@@ -222,7 +218,7 @@ def env(data: DataOption = SYSTEM_DATA) -> None:
 
     from passari_dagster.services.system import env_file
 
-    with _told_to_people():
+    with told_to_people():
         path = env_file(data)
         if not path.is_file():
             raise SettingsError(
@@ -239,7 +235,7 @@ def problems(
     """List the content problems that freeze objects, with the reason, advice and an example of each."""
     from passari_dagster.sip import detectors, problem_page
 
-    with _told_to_people() as console:
+    with told_to_people() as console:
         kinds = detectors.known_kinds()
         if as_json:
             typer.echo(json.dumps([asdict(kind) for kind in kinds], indent=2, ensure_ascii=False))
@@ -254,6 +250,29 @@ def problems(
 
 
 @app.command()
+def explain(
+    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Tell why objects may or may not be enqueued now, and from which date on they may. Nothing is changed."""
+    from passari_dagster.workflow import explain as use_case
+    from passari_dagster.workflow.environment import open_environment
+
+    with told_to_people() as console:
+        use_env_file(data)
+        with open_environment(settings.load()) as environment:
+            explanations = use_case.explain(environment, object_ids)
+            if as_json:
+                told = [use_case.as_json(explanation) for explanation in explanations]
+                typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+                return
+            for explanation in explanations:
+                line = use_case.sentence(explanation, environment.settings.time_zone)
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def cancel(
     object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
     resend: Annotated[
@@ -265,8 +284,8 @@ def cancel(
     from passari_dagster.workflow.cancel import cancel_package
     from passari_dagster.workflow.environment import open_environment
 
-    with _told_to_people() as console:
-        _use_env_file(data)
+    with told_to_people() as console:
+        use_env_file(data)
         with open_environment(settings.load()) as environment:
             for object_id in object_ids:
                 cancel_package(environment, object_id, console.print, resend=resend)
@@ -278,8 +297,8 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
     from passari_dagster.workflow import journal
     from passari_dagster.workflow.environment import open_environment
 
-    with _told_to_people() as console:
-        _use_env_file(data)
+    with told_to_people() as console:
+        use_env_file(data)
         with open_environment(settings.load()) as environment:
             try:
                 objects = journal.recover_all(
@@ -288,6 +307,52 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
             except OSError as error:
                 raise PermanentFailure(f"the archive cannot be read: {error}") from error
         console.print(f"the database knows all packages of the {objects} objects in the archive")
+
+
+@app.command()
+def adopt(
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it, it is only told")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print everything as one JSON object")] = False,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            metavar="URL",
+            envvar="PASSARI_OLD_REDIS_URL",
+            help="passari-workflow's Redis, if it had another one than REDIS_URL names",
+        ),
+    ] = None,
+    no_redis: Annotated[bool, typer.Option("--no-redis", help="passari-workflow's Redis is gone")] = False,
+    stopped: Annotated[
+        bool, typer.Option("--stopped", help="no process of passari-workflow runs, whatever its Redis says")
+    ] = False,
+    without_directories: Annotated[
+        bool,
+        typer.Option(
+            "--without-directories", help="packages' directories that are not in package_dir are lost, with their logs"
+        ),
+    ] = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """After the move from passari-workflow: take over the objects whose package was in the middle.
+
+    Says for each what will happen: finish, wait for the DPS, start again, clear up. May be repeated.
+
+    Exit codes: 0 it was told, or done; 1 something is in the way, or it was not done for all; 2 something has to be
+    set, or the database to be migrated first.
+    """
+    from pydantic import SecretStr
+
+    from passari_dagster.services import adopt as command
+    from passari_dagster.services.system import project_root
+
+    with told_to_people() as console:
+        environment = use_env_file(data)
+        options = command.Options(
+            yes, as_json, SecretStr(redis) if redis else None, no_redis, stopped, without_directories
+        )
+        code = command.run(settings.load(), project_root(environment), options, console)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -316,8 +381,8 @@ def preflight(
 
     options = command.Options(tuple(object_ids or ()), random or 0, csv, as_json)
     try:
-        with _told_to_people() as console, stop_on_signals():
-            _use_env_file(data)
+        with told_to_people() as console, stop_on_signals():
+            use_env_file(data)
             code = command.run(settings.load(), options, console)
     except typer.Exit:
         raise typer.Exit(2) from None
@@ -328,19 +393,3 @@ def preflight(
         traceback.print_exc()
         raise typer.Exit(2) from None
     raise typer.Exit(code)
-
-
-def _use_dagster_environment(data: Path) -> None:
-    """Our environment, completed by what `dagster.yaml` and `workspace.yaml` ask for."""
-    from passari_dagster.services.system import dagster_environment
-
-    os.environ.update(dagster_environment(_use_env_file(data), data))
-
-
-def _use_env_file(data: Path) -> dict[str, str]:
-    """Our environment, with what is missing in it from the env file of the system on this folder."""
-    from passari_dagster.services.system import read_env
-
-    for name, value in read_env(data).items():
-        os.environ.setdefault(name, value)
-    return dict(os.environ)

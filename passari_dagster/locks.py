@@ -29,6 +29,10 @@ POLL = "poll"
 """Held while the DPS is asked for verdicts and confirmations are launched."""
 MUSEUMPLUS_SYNC = "museumplus-sync"
 """Held while a scrape of MuseumPlus runs: the two never run at once."""
+HASHES = "hashes"
+"""Held while attachment hashes are computed."""
+ADOPTION = "adoption"
+"""Held while packages of passari-workflow are taken over."""
 
 
 RETRIES = 8

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -47,6 +48,16 @@ def _known_time_zone(value: str) -> str:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError("should be a time zone name such as Europe/Helsinki") from error
+    return value
+
+
+_WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
+
+def _window(value: str) -> str:
+    found = _WINDOW.fullmatch(value)
+    if value and (found is None or found.group(1, 2) == found.group(3, 4)):
+        raise ValueError("should be two times of the day, such as 20:00-04:00, or empty")
     return value
 
 
@@ -197,13 +208,20 @@ class SipSettings(Section):
         description="how a JPEG of Exif 2.3 or later is told to the DPS: by that version, by the JFIF version that it "
         "has besides, or not at all: the object is frozen",
     )
-    archive_max_files: PositiveInt = Field(10_000, description="most members of an archive that is unpacked")
+    archive_max_files: PositiveInt = Field(
+        10_000, description="most files and directories that an archive is unpacked to"
+    )
     archive_max_bytes: PositiveInt = Field(100 * 10**9, description="most bytes that an archive is unpacked to")
     archive_max_ratio: PositiveInt = Field(100, description="most bytes unpacked of each byte of an archive")
+    leave_out_leftovers: bool = Field(
+        False,
+        description="leave out of archives what operating systems put there by themselves (__MACOSX, .DS_Store, "
+        "Thumbs.db), instead of freezing the object",
+    )
     unsupported_originals: bool = Field(
         False,
         description="keep files of formats that the DPS does not accept as bits, beside a copy that it does: a file of "
-        "the object with the same name but for the suffix",
+        "the object with the same name and another suffix",
     )
     broken_originals: bool = Field(
         False, description="keep broken files of accepted formats as bits, beside a copy that is whole"
@@ -219,8 +237,25 @@ class WorkflowSettings(Section):
         timedelta(days=30),
         description="age of the last packaged version before a changed object is preserved again",
     )
+    sync_window: Annotated[str, AfterValidator(_window)] = Field(
+        "20:00-04:00",
+        description="when the schedules read MuseumPlus; a sync that is under way at its end goes on the next night; "
+        "empty: the syncs begin at 20:00, and read to their end",
+    )
+    full_scan_days: PositiveInt = Field(
+        30, description="days after which all of MuseumPlus is read again, which shows what was removed there"
+    )
+    sync_most_removed: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="largest share of the catalogue that one scan marks as removed without being told that it may",
+    )
     candidate_window: int = Field(1000, ge=0, description="eligible objects registered as partitions after a sync")
     partition_cap: PositiveInt = Field(20_000, description="most partition keys registered at once")
+    hash_recount_interval: timedelta = Field(
+        timedelta(days=7), description="between two counts of all attachment hashes; else those that changed only"
+    )
     poll_interval: PositiveInt = Field(60, description="seconds between two looks at the DPS")
     max_verdicts: PositiveInt = Field(200, description="most verdicts handled in one look at the DPS")
     confirm_backoff: timedelta = Field(
@@ -230,6 +265,33 @@ class WorkflowSettings(Section):
     step_retries: int = Field(4, ge=0, description="further attempts of a step after a system error")
     step_retry_wait: float = Field(10.0, ge=0, description="seconds before the first of them; doubles each time")
     lock_expiry: PositiveInt = Field(60, description="seconds until a killed run's lock is free")
+
+    @property
+    def sync_begin(self) -> time:
+        """When the schedules begin to read MuseumPlus, by the local clock."""
+        return self._times[0] if self._times else time(20)
+
+    @property
+    def sync_night(self) -> timedelta | None:
+        """How long the window is; None: there is none."""
+        if self._times is None:
+            return None
+        begin, end = (timedelta(hours=moment.hour, minutes=moment.minute) for moment in self._times)
+        return (end - begin) % timedelta(days=1)
+
+    def sync_end(self, now: datetime) -> datetime | None:
+        """The window's first end after a moment, whose zone says which clock is meant; None: there is no window."""
+        if self._times is None:
+            return None
+        end = now.replace(hour=self._times[1].hour, minute=self._times[1].minute, second=0, microsecond=0, fold=0)
+        return end if end > now else end + timedelta(days=1)
+
+    @property
+    def _times(self) -> tuple[time, time] | None:
+        if not self.sync_window:
+            return None
+        begin, end = (time.fromisoformat(part) for part in self.sync_window.split("-"))
+        return begin, end
 
 
 class HousekeepingSettings(Section):

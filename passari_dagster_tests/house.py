@@ -22,6 +22,7 @@ from passari_dagster.simulation.dps import SimulatedDps
 from passari_dagster.simulation.museumplus import LOG_FIELD, SimulatedMuseum
 from passari_dagster.workflow import poll, preserve, synchronise
 from passari_dagster.workflow.environment import Environment, open_environment
+from passari_dagster.workflow.hashes import sync_hashes
 from passari_dagster.workflow.preserve import StepResult
 
 CONTRACT = "urn:uuid:11111111-2222-3333-4444-555555555555"
@@ -156,7 +157,7 @@ def toml(values: dict[str, Any], prefix: str = "") -> str:
 
 def synchronise_all(env: Environment) -> None:
     """The three syncs, in their order."""
-    for sync in (synchronise.sync_objects, synchronise.sync_attachments, synchronise.sync_hashes):
+    for sync in (synchronise.sync_objects, synchronise.sync_attachments, sync_hashes):
         sync(env, lambda _: None)
 
 

@@ -11,9 +11,11 @@ import pytest
 import yaml
 from lxml import etree
 
+from passari_dagster.workflow import adoption_plan, old_queues
 from passari_dagster_tests.conftest import PROJECT
-from passari_dagster_tests.house import package_rows
+from passari_dagster_tests.house import object_row, package_rows
 from passari_dagster_tests.running import Running, as_json, judge
+from passari_dagster_tests.workflow.old_workflow import OldWorkflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(600)]
 
@@ -246,3 +248,45 @@ def test_no_password_is_in_any_log_event_or_run_config(running: Running) -> None
     for secret in secrets:
         assert not any(secret in line for line in stored)
         assert not any(secret in content for content in files)
+
+
+def test_what_passari_workflow_had_sent_is_confirmed_by_the_sensor(running: Running) -> None:
+    """It was uploaded before the move; nothing is launched by hand, and no run of the object was ever made here."""
+    sent, told_late = running.good_objects()[13:15]
+    with running.environment() as env:
+        old = OldWorkflow(running.house, env, running.house.redis_url.get_secret_value(), moved=True)
+        for object_id in (sent, told_late):
+            old.download(object_id)
+            old.create_sip(object_id)
+            old.submit(object_id)
+        names = [old.name(object_id) for object_id in (sent, told_late)]
+        old.sync_processed_sips(told_late)
+        old.confirm(told_late, killed="telling")
+        before = {path.name: path.read_bytes() for path in old.archive(told_late).iterdir()}
+        assert before
+        # As our migration says of them: the one is watched, and so is the other.
+        old.sql(
+            "UPDATE museum_packages SET submission_date = created_date WHERE sip_filename = ANY(:names)", names=names
+        )
+        plan = adoption_plan.make_plan(env, old_queues.read(running.house.redis_url))
+        told = {step.object_id: step.fate for step in plan.steps if step.object_id in (sent, told_late)}
+        assert told[told_late] is adoption_plan.Fate.FINISH
+        assert told.get(sent, adoption_plan.Fate.WAIT) in (adoption_plan.Fate.WAIT, adoption_plan.Fate.FINISH)
+
+        running.wait_until("preserved", sent, told_late)
+        for object_id in (sent, told_late):
+            (confirmation,) = running.runs_of(object_id)
+            assert confirmation["stepKeysToExecute"] == ["confirm_sip"]
+            running.wait(lambda: running._ended(confirmation["runId"]), "the confirmation to end")  # noqa: B023
+            (package,) = package_rows(env, object_id)
+            assert package.confirmed_date is not None
+            assert object_row(env, object_id).preserved
+            (entry,) = running.house.museum.log_field(object_id)
+            assert (entry["filename"], entry["status"]) == (package.sip_filename, "accepted")
+            assert len(running.received(object_id)) == 1
+            assert not old.root(object_id).exists()
+            kept = {path.name for path in old.archive(object_id).iterdir()}
+            report = f"{package.transfer_id}-ingest-report"
+            assert {"import-object.log.gz", "confirm-sip.log.gz", f"{report}.xml.gz", f"{report}.html.gz"} <= kept
+        after = {path.name: path.read_bytes() for path in old.archive(told_late).iterdir()}
+        assert before.items() <= after.items(), "nothing that was archived before is overwritten"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -16,7 +17,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import create_engine, inspect, text
 
-from passari_dagster.catalogue import database, packages
+from passari_dagster.catalogue import database, older_revisions, packages
 from passari_dagster.catalogue.models import MuseumObject
 from passari_dagster_tests.conftest import PROJECT, alembic_config, run_sql, shared
 
@@ -126,38 +127,158 @@ def test_the_first_revision_is_not_undone_while_there_are_rows(
     assert set(_schema(empty_database)) == {"alembic_version"}
 
 
-def test_a_passari_workflow_database_is_taken_over_in_place(full_postgres: str) -> None:
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def _load_dump(url: str) -> None:
     dump = shared("adoption/passari-workflow-1.1.sql")
-    url = _databases(full_postgres, "adopted")
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         cursor = connection.connection.cursor()
         cursor.execute(dump.read_text(encoding="utf-8"))
         cursor.close()
     engine.dispose()
+
+
+def _rows(url: str) -> Rows:
+    """Every row of every table of the database, in an order of its own."""
+    engine = create_engine(url)
+    rows: Rows = {}
+    with engine.connect() as connection:
+        for table in inspect(engine).get_table_names():
+            found = connection.execute(text(f'SELECT * FROM "{table}"')).mappings()
+            rows[table] = sorted((dict(row) for row in found), key=str)
+    engine.dispose()
+    return rows
+
+
+def _old_columns(rows: Rows, old: Rows) -> Rows:
+    """Of the tables that were there before, the columns that were."""
+    columns = {table: list(found[0]) if found else [] for table, found in old.items()}
+    return {
+        table: sorted(({column: row[column] for column in columns[table]} for row in rows[table]), key=str)
+        for table in old
+    }
+
+
+def test_a_passari_workflow_database_is_taken_over_in_place(full_postgres: str) -> None:
+    url = _databases(full_postgres, "adopted")
+    _load_dump(url)
     first = _databases(full_postgres, "first")
     assert _alembic(first, "upgrade", FIRST).returncode == 0
     assert _schema(first) == _schema(url), "our first revision creates what the original's last one left"
+    # The web interface has tables of its own in this database, and a table of somebody else may be there, too.
+    run_sql(
+        url,
+        'CREATE TABLE "user" (id serial PRIMARY KEY, email varchar(255) UNIQUE, password varchar(255))',
+        "CREATE TABLE role (id serial PRIMARY KEY, name varchar(80) UNIQUE)",
+        'CREATE TABLE roles_users (id serial PRIMARY KEY, user_id int REFERENCES "user", role_id int REFERENCES role)',
+        "INSERT INTO \"user\" (email, password) VALUES ('maija@example.org', 'hash')",
+        "INSERT INTO role (name) VALUES ('admin')",
+        "INSERT INTO roles_users (user_id, role_id) VALUES (1, 1)",
+        # MuseumPlus could not be told of it: the object is preserved all the same, which our revision says.
+        "UPDATE museum_objects SET preserved = false WHERE id = 1000003",
+    )
+    before = _rows(url)
+    assert {table: len(rows) for table, rows in before.items()} == {
+        "alembic_version": 1,
+        "museum_attachments": 20,
+        "museum_objects": 24,
+        "museum_packages": 16,
+        "object_attachment_association": 20,
+        "package_attachment_association": 20,
+        "role": 1,
+        "roles_users": 1,
+        "sync_statuses": 2,
+        "user": 1,
+    }
 
     result = _alembic(url, "upgrade", "head")
     assert result.returncode == 0, result.stderr
     check = _alembic(url, "check")
     assert check.returncode == 0, check.stdout + check.stderr
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        rows = connection.execute(
-            text("SELECT (SELECT count(*) FROM museum_objects), (SELECT count(*) FROM museum_packages)")
-        ).one()
-        assert tuple(rows) == (24, 16), "no row was lost"
-        unconfirmed = connection.scalar(
-            text("SELECT count(*) FROM museum_packages WHERE (preserved OR rejected) AND confirmed_date IS NULL")
-        )
-        assert unconfirmed == 0, "what the original confirmed is not confirmed again"
-        unwatched = connection.scalar(
-            text("SELECT count(*) FROM museum_packages WHERE packaged AND NOT cancelled AND submission_date IS NULL")
-        )
-        assert unwatched == 0, "what the original may have sent is watched, and not sent again"
-    engine.dispose()
+    after = _rows(url)
+    expected = {table: [dict(row) for row in rows] for table, rows in before.items()}
+    expected["alembic_version"] = [{"version_num": AFTER_FIRST[-1]}]
+    for row in expected["museum_objects"]:
+        row["preserved"] = row["preserved"] or row["id"] == 1000003
+    expected["museum_objects"].sort(key=str)
+    assert _old_columns(after, before) == expected, "every value is kept but the two that the revisions change"
+    assert "ix_museum_objects_title_trgm_gin" in _schema(url)["museum_objects"], "the search indexes stay"
+
+    packages_now = after["museum_packages"]
+    assert sum(row["confirmed_date"] is not None for row in packages_now) == sum(
+        row["rejected"] or (row["preserved"] and row["museum_object_id"] != 1000003) for row in packages_now
+    ), "what the original confirmed is not confirmed again, and what it did not is"
+    assert {row["id"] for row in packages_now if row["submission_date"] is not None} == {
+        row["id"] for row in packages_now if row["packaged"] and not row["cancelled"]
+    }, "what the original may have sent is watched, and not sent again"
+    assert _alembic(url, "upgrade", "head").returncode == 0
+    assert _rows(url) == after, "a second time changes nothing"
+
+    assert _alembic(url, "downgrade", FIRST).returncode == 0
+    expected["alembic_version"] = before["alembic_version"]
+    assert _rows(url) == expected, "and it may go back"
+
+
+@pytest.mark.parametrize("revision", older_revisions.OLD_REVISIONS)
+def test_a_database_of_an_older_passari_workflow_is_refused_and_not_touched(full_postgres: str, revision: str) -> None:
+    readme = " ".join(shared("adoption/README.md").read_text(encoding="utf-8").split())
+    listed = readme.partition("oldest first: ")[2].rstrip(".").split(", ")
+    assert [*older_revisions.OLD_REVISIONS, FIRST] == listed
+    url = _databases(full_postgres, f"old_{revision}")
+    _load_dump(url)
+    run_sql(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    before, schema = _rows(url), _schema(url)
+
+    alembic = _alembic(url, "upgrade", "head")
+    assert alembic.returncode != 0
+    migrate = subprocess.run(
+        [sys.executable, "-c", "from passari_dagster.cli import app; app()", "migrate"],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PASSARI_DB_URL": url},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert migrate.returncode == 2, "as its help says"
+    for said in (alembic.stdout + alembic.stderr, migrate.stderr):
+        assert f"an older passari-workflow (revision {revision})" in said
+        assert "install its version 1.1, run its `alembic upgrade head`" in said
+        assert "Traceback" not in said
+    assert (_rows(url), _schema(url)) == (before, schema)
+
+
+def test_a_role_that_may_not_make_the_extension_gets_a_database_without_search_indexes(full_postgres: str) -> None:
+    """PostgreSQL 12 lets administrators alone make it, and later ones a role that may create in the database."""
+    _databases(full_postgres, "poor")
+    run_sql(
+        full_postgres % "poor",
+        "CREATE ROLE poor LOGIN",
+        "GRANT ALL ON SCHEMA public TO poor",
+        "REVOKE CREATE ON DATABASE poor FROM PUBLIC",
+    )
+    url = (full_postgres % "poor").replace("//postgres@", "//poor@")
+    result = _alembic(url, "upgrade", "head")
+    assert result.returncode == 0, result.stderr
+    assert _alembic(url, "check").returncode == 0
+    assert not any("trgm" in name for columns in _schema(url).values() for name in columns)
+
+
+def test_the_owner_of_a_database_upgrades_what_an_administrator_made(full_postgres: str) -> None:
+    """The extension is the administrator's, the tables are the museum's: its role has no power but over its own."""
+    run_sql(full_postgres % "postgres", "CREATE ROLE museum LOGIN")
+    url = _databases(full_postgres, "owned")
+    _load_dump(url)
+    run_sql(
+        url,
+        "GRANT ALL ON SCHEMA public TO museum",
+        *(f"ALTER TABLE {table} OWNER TO museum" for table in _rows(url)),
+        "ALTER TYPE freezesource OWNER TO museum",
+    )
+    result = _alembic(url.replace("//postgres@", "//museum@"), "upgrade", "head")
+    assert result.returncode == 0, result.stderr
+    assert _alembic(url.replace("//postgres@", "//museum@"), "check").returncode == 0
 
 
 def test_what_passari_workflow_had_accepted_and_failed_to_confirm_is_watched(

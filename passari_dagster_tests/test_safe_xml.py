@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from pathlib import Path
 
@@ -58,3 +59,18 @@ def test_a_document_larger_than_the_bound_is_not_parsed() -> None:
     assert safe_xml.parse(b"<a/>", source="x", limit=4).tag == "a"
     with pytest.raises(UnsafeXmlError, match="5 bytes of XML, the limit is 4"):
         safe_xml.parse(b"<ab/>", source="x", limit=4)
+
+
+def test_elements_are_told_as_they_end_and_not_kept() -> None:
+    document = b"<r xmlns='urn:r'>" + b"<!--x--><p n='1'>text <b/></p>\n" * 200_000 + b"</r>"
+    tracemalloc.start()
+    try:
+        told = safe_xml.elements(io.BytesIO(document), source="x")
+        assert [next(told), next(told)] == [("b", {}, ""), ("p", {"n": "1"}, "text")]
+        assert sum(1 for _ in told) == 2 * 200_000 - 1
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    for broken in (b"", b"<a>", BOMB):
+        with pytest.raises(UnsafeXmlError, match=r"^x: not well-formed"):
+            list(safe_xml.elements(io.BytesIO(broken), source="x"))

@@ -30,6 +30,8 @@ TRIGRAM_INDEXES = {
     "ix_museum_objects_title_trgm_gin": ("museum_objects", "title"),
     "ix_museum_packages_sip_filename_trgm_gin": ("museum_packages", "sip_filename"),
 }
+INSUFFICIENT_PRIVILEGE = "42501"
+"""PostgreSQL's code of an error. [PostgreSQL manual, appendix A]"""
 
 
 def upgrade() -> None:
@@ -118,11 +120,26 @@ def upgrade() -> None:
     op.create_index("ix_museum_packages_museum_object_id", "museum_packages", ["museum_object_id"])
     op.create_index("ix_museum_packages_sip_filename", "museum_packages", ["sip_filename"], unique=True)
 
-    available = op.get_bind().scalar(sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'"))
-    if available:
-        op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    if _has_trigrams():
         for name, (table, column) in TRIGRAM_INDEXES.items():
             op.create_index(name, table, [column], postgresql_using="gin", postgresql_ops={column: "gin_trgm_ops"})
+
+
+def _has_trigrams() -> bool:
+    """Whether the extension is there, or is made now: where it is not installed, or we may not, we do without."""
+    bind = op.get_bind()
+    if bind.scalar(sa.text("SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'")):
+        return True
+    if not bind.scalar(sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")):
+        return False
+    try:
+        with bind.begin_nested():
+            bind.execute(sa.text("CREATE EXTENSION pg_trgm"))
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "pgcode", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        return False
+    return True
 
 
 _FOREIGN_KEYS = {

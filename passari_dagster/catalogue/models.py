@@ -152,6 +152,14 @@ class MuseumPackage(Base):
             "id",
             postgresql_where=text("submission_date IS NOT NULL AND confirmed_date IS NULL"),
         ),
+        # Those that were begun and not sent.
+        Index(
+            "ix_museum_packages_begun",
+            "id",
+            postgresql_where=text(
+                "submission_date IS NULL AND preserved IS NOT TRUE AND rejected IS NOT TRUE AND cancelled IS NOT TRUE"
+            ),
+        ),
     )
 
     @property
@@ -190,6 +198,10 @@ class MuseumObject(Base):
     removed_date: Mapped[datetime | None]
     """When a scan of everything no longer found it in MuseumPlus."""
 
+    settled: Mapped[bool | None] = mapped_column(Boolean)
+    """Whether it was found unchanged since its latest package, which left the workflow. Triggers of the database set it
+    to false when a date, a hash or a package of the object changes; until it is found again, it is not true."""
+
     latest_package_id: Mapped[int | None] = mapped_column(
         ForeignKey("museum_packages.id", name="fk_museum_object_latest_package", use_alter=True), index=True
     )
@@ -200,7 +212,18 @@ class MuseumObject(Base):
         order_by="MuseumPackage.created_date",
     )
 
-    __table_args__ = (_removed_index("museum_objects"),)
+    __table_args__ = (
+        _removed_index("museum_objects"),
+        # Those of which only a package, or a date, can say that they are not eligible. A query says all of this, too.
+        Index(
+            "ix_museum_objects_worth_a_look",
+            "id",
+            postgresql_where=text(
+                "removed_date IS NULL AND frozen IS NOT TRUE AND metadata_hash IS NOT NULL "
+                "AND attachment_metadata_hash IS NOT NULL AND settled IS NOT TRUE"
+            ),
+        ),
+    )
 
 
 class SyncStatus(Base):
@@ -254,3 +277,30 @@ class StaleAttachmentHash(Base):
     __tablename__ = "stale_attachment_hashes"
 
     museum_object_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+audit_event_objects = Table(
+    "audit_event_objects",
+    Base.metadata,
+    Column("audit_event_id", BigInteger, ForeignKey("audit_events.id"), primary_key=True),
+    # No foreign key: what is told stays told.
+    Column("museum_object_id", BigInteger, primary_key=True, index=True),
+)
+
+
+class AuditEvent(Base):
+    """Something that a person, or a schedule in their place, did to objects."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    date: Mapped[datetime] = mapped_column(index=True)
+    who: Mapped[str]
+    action: Mapped[str]
+    """Name of the job or command."""
+    reason: Mapped[str]
+    """Why, in that person's words; empty where none is asked for."""
+    details: Mapped[str]
+    """What exactly, in a few words."""
+    run_id: Mapped[str | None]
+    """Dagster's run that did it; NULL: the command line."""

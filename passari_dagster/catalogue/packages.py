@@ -63,6 +63,11 @@ class PackageFacts:
         return self.rest is None
 
     @property
+    def begun_here(self) -> bool:
+        """Whether we have begun it; passari-workflow's sip id is a time alone."""
+        return self.sip_id.endswith(f"-{self.package_id}")
+
+    @property
     def intended(self) -> bool:
         """Whether the intent to send is recorded: the DPS may have the package."""
         return self.uploaded or self.submission_date is not None
@@ -89,15 +94,19 @@ def latest(session: Session, object_id: int) -> PackageFacts | None:
     return None if package is None else facts(session, package)
 
 
-def facts(session: Session, package: MuseumPackage) -> PackageFacts:
-    """The plain values of a package."""
-    first = session.scalar(
+def first_preserved(session: Session, object_id: int, package_id: int) -> datetime | None:
+    """When the object's first accepted package was begun, apart from this package; None: there is none."""
+    return session.scalar(
         select(func.min(MuseumPackage.created_date)).where(
-            MuseumPackage.museum_object_id == package.museum_object_id,
-            MuseumPackage.id != package.id,
+            MuseumPackage.museum_object_id == object_id,
+            MuseumPackage.id != package_id,
             or_(MuseumPackage.preserved.is_(True), MuseumPackage.verdict == Verdict.ACCEPTED),
         )
     )
+
+
+def facts(session: Session, package: MuseumPackage) -> PackageFacts:
+    """The plain values of a package."""
     if package.museum_object_id is None or package.sip_filename is None or package.created_date is None:
         raise PermanentFailure(f"package {package.id} lacks its object, file name or creation date")
     return PackageFacts(
@@ -107,7 +116,7 @@ def facts(session: Session, package: MuseumPackage) -> PackageFacts:
         sip_filename=package.sip_filename,
         created=package.created_date,
         object_modified=package.object_modified_date,
-        first_preserved=first,
+        first_preserved=first_preserved(session, package.museum_object_id, package.id),
         downloaded=bool(package.downloaded),
         packaged=bool(package.packaged),
         uploaded=bool(package.uploaded),
@@ -228,7 +237,7 @@ class Awaiting:
 def awaiting_verdict(session: Session) -> list[Awaiting]:
     """Packages that wait for a verdict: from the intent on, since whoever died after it may have sent.
 
-    Also those that passari-workflow found accepted and did not confirm: it kept nothing of the report.
+    Also those that passari-workflow found accepted or rejected and did not confirm: it kept nothing of the report.
     """
     rows = session.execute(
         select(
@@ -237,7 +246,6 @@ def awaiting_verdict(session: Session) -> list[Awaiting]:
             MuseumPackage.submission_date.is_not(None),
             MuseumPackage.confirmed_date.is_(None),
             MuseumPackage.verdict.is_(None),
-            MuseumPackage.rejected.is_not(True),
             MuseumPackage.cancelled.is_not(True),
         )
     )
@@ -263,8 +271,8 @@ def record_verdict(
         whether it was news.
     """
     package = session.get(MuseumPackage, package_id, with_for_update=True)
-    # One that is preserved and not confirmed is passari-workflow's; see `awaiting_verdict`.
-    waits = package is not None and package.rest in (None, "preserved") and package.confirmed_date is None
+    # One that has come to rest and is not confirmed is passari-workflow's; see `awaiting_verdict`.
+    waits = package is not None and package.rest != "cancelled" and package.confirmed_date is None
     if package is None or not waits or package.verdict is not None:
         return False
     package.uploaded = True

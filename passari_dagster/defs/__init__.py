@@ -26,15 +26,28 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     keeping = housekeeping.build_housekeeping_job()
     return dg.Definitions(
         assets=[
-            *(assets.museum_objects, assets.museum_attachments, assets.metadata_hashes),
-            *(preflight.preflight_report, housekeeping.dagster_records),
+            assets.museum_objects,
+            assets.museum_attachments,
+            assets.metadata_hashes,
+            assets.eligible_objects,
+            preflight.preflight_report,
+            housekeeping.dagster_records,
         ],
         asset_checks=[
             checks.no_package_without_a_run,
+            checks.no_objects_removed,
+            checks.no_attachments_removed,
             checks.partition_count_within_budget,
             checks.no_record_older_than_settings,
         ],
-        jobs=[preserve_object, jobs.enqueue_objects, *sync_jobs.values(), preflight.build_preflight_job(), keeping],
+        jobs=[
+            preserve_object,
+            jobs.enqueue_objects,
+            jobs.explain,
+            *sync_jobs.values(),
+            preflight.build_preflight_job(),
+            keeping,
+        ],
         schedules=schedules.build_schedules(settings, {**sync_jobs, housekeeping.JOB_NAME: keeping}),
         sensors=sensors.build_sensors(settings, preserve_object),
         resources={**resources.build_resources(), **(resource_overrides or {})},

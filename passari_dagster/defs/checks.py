@@ -1,10 +1,13 @@
 """Asset checks: what should not be, counted exactly, with a sample and what to do."""
 
+from typing import Any
+
 import dagster as dg
 
 from passari_dagster.defs import assets, housekeeping, keys, launch
-from passari_dagster.workflow import enqueue
+from passari_dagster.workflow import enqueue, synchronise
 from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.synchronise import Source
 
 SAMPLE = 20
 
@@ -24,6 +27,30 @@ def no_package_without_a_run(context: dg.AssetCheckExecutionContext) -> dg.Asset
             "them out with passari-dagster cancel",
         },
     )
+
+
+def _removals(asset: dg.AssetsDefinition, source: Source[Any]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset, name="no_removals_since_last_scan", required_resource_keys={"environment"})
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        """The last reading of everything found all items that the database knows; those it did not find are listed."""
+        number, first_ids = synchronise.removed_by_last_scan(context.resources.environment, source, SAMPLE)
+        return dg.AssetCheckResult(
+            passed=number == 0,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "removed": number,
+                "first_ids": ", ".join(map(str, first_ids)),
+                "what_to_do": "ask in the museum whether they were deleted in MuseumPlus; they are kept here, and what "
+                "was preserved stays preserved. Where they should be there still, give MuseumPlus's user its "
+                "permission back: the mark goes with the next reading of everything (sync with full: true)",
+            },
+        )
+
+    return check
+
+
+no_objects_removed = _removals(assets.museum_objects, synchronise.OBJECTS)
+no_attachments_removed = _removals(assets.museum_attachments, synchronise.ATTACHMENTS)
 
 
 @dg.asset_check(asset=housekeeping.dagster_records, required_resource_keys={"environment"})

@@ -1,4 +1,4 @@
-"""The jobs: `preserve_object`, one run for each object; `enqueue_objects`; one job for each sync asset."""
+"""The jobs: `preserve_object`, one run for each object; `enqueue_objects`; `explain`; one job for each sync."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +13,7 @@ from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import enqueue, preserve
+from passari_dagster.workflow import explain as use_case
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
@@ -173,10 +174,38 @@ def enqueue_objects() -> None:
     enqueue_op()
 
 
+class ExplainConfig(dg.Config):
+    """Which objects to explain."""
+
+    object_ids: list[int] = Field(min_length=1, description="ids of the objects")
+
+
+@dg.op(name="explain_objects", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
+def explain_op(context: dg.OpExecutionContext, config: ExplainConfig) -> None:
+    """Say of each object why it may or may not be enqueued now, and from which date it may. Nothing is changed."""
+    env: Environment = context.resources.environment
+    explanations = use_case.explain(env, config.object_ids)
+    for explanation in explanations:
+        context.log.info(use_case.sentence(explanation, env.settings.time_zone))
+    context.add_output_metadata(
+        {
+            "eligible": sum(explanation.eligible for explanation in explanations),
+            "not_eligible": sum(not explanation.eligible for explanation in explanations),
+            "explained": dg.MetadataValue.md(use_case.markdown(explanations, env.settings.time_zone)),
+        }
+    )
+
+
+@dg.job
+def explain() -> None:
+    """Explain why objects are or are not eligible, and from which date on they will be."""
+    explain_op()
+
+
 def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
     """The sync jobs by name."""
     return {
         "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects]),
         "sync_attachments": dg.define_asset_job("sync_attachments", [assets.museum_attachments]),
-        "sync_hashes": dg.define_asset_job("sync_hashes", [assets.metadata_hashes]),
+        "sync_hashes": dg.define_asset_job("sync_hashes", [assets.metadata_hashes, assets.eligible_objects]),
     }

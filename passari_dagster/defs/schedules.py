@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
 
-CRON = {
-    "sync_objects": "0 20 1-31/2 * *",  # odd days
-    "sync_attachments": "0 20 2-30/2 * *",  # even days
-    "sync_hashes": "0 5 * * *",
-}
+ANY_DAY = date(2000, 1, 1)
+ODD_DAYS, EVEN_DAYS, EVERY_DAY = "1-31/2", "2-30/2", "*"
+
+
+def crons(settings: Settings) -> dict[str, str]:
+    """When each job runs: scrapes at the window's beginning, hashes an hour after its end."""
+    workflow = settings.workflow
+    begin = workflow.sync_begin
+    night = workflow.sync_night or timedelta(hours=8)
+    after = datetime.combine(ANY_DAY, begin) + night + timedelta(hours=1)
+    keeping = settings.housekeeping.start
+    return {
+        "sync_objects": f"{begin.minute} {begin.hour} {ODD_DAYS} * *",
+        "sync_attachments": f"{begin.minute} {begin.hour} {EVEN_DAYS} * *",
+        "sync_hashes": f"{after.minute} {after.hour} {EVERY_DAY} * *",
+        "housekeeping": f"{keeping.minute} {keeping.hour} {EVERY_DAY} * *",
+    }
 
 
 def build_schedules(
     settings: Settings, jobs: Mapping[str, UnresolvedAssetJobDefinition]
 ) -> list[dg.ScheduleDefinition]:
     """One running schedule for each of the jobs, in the settings' time zone."""
-    start = settings.housekeeping.start
-    crons = {**CRON, "housekeeping": f"{start.minute} {start.hour} * * *"}
     return [
         dg.ScheduleDefinition(
             name=f"{name}_schedule",
@@ -30,5 +41,5 @@ def build_schedules(
             execution_timezone=settings.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
-        for name, cron in crons.items()
+        for name, cron in crons(settings).items()
     ]

@@ -178,6 +178,15 @@ class Sftp:
                 return finding
         return Finding(Place.NOWHERE)
 
+    def in_transfer(self, wanted: Collection[str]) -> dict[str, Place]:
+        """Those of the wanted names that lie in `transfer/`, whole or as `.incomplete`."""
+        path = self._path("transfer")
+        places = {name + INCOMPLETE: (name, Place.INCOMPLETE) for name in wanted}
+        places |= {name: (name, Place.TRANSFER) for name in wanted}
+        listing = self._run(self._list(path, places.__contains__), f"list {path}")
+        # The whole one comes later in the order, and holds.
+        return dict(sorted((places[entry] for entry, _ in listing), key=lambda item: item[1] is Place.TRANSFER))
+
     def days(self, status: Status, first: date) -> list[date]:
         """The date folders from the day `first` on, in order."""
         return self._run(self._days(status, first), f"list {self._path(status)}")

@@ -159,6 +159,26 @@ def drawn(waiting: Iterable[Waiting], limit: int) -> list[Waiting]:
     return random.sample(packages, min(limit, len(packages)))
 
 
+def places_on_sftp(sftp: Sftp, packages: Sequence[Waiting]) -> dict[str, Place]:
+    """Where packages are, in the order in which they move: the place furthest on holds.
+
+    All date folders since the oldest send are listed, once each. Those that are nowhere are left out.
+    """
+    since = {package.name: first_day(package.since) for package in packages}
+    places = sftp.in_transfer(since)
+    judged: dict[str, tuple[date, Place]] = {}
+    for status in STATUSES:
+        for day in sftp.days(status, min(since.values())):
+            for name in sftp.packages(status, day, since):
+                if day >= since[name]:
+                    judged[name] = max(judged.get(name, (date.min, Place.NOWHERE)), (day, Place(status)), key=_day)
+    return places | {name: place for name, (_, place) in judged.items()}
+
+
+def _day(item: tuple[date, Place]) -> date:
+    return item[0]
+
+
 def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float = math.inf) -> Iterator[Verdict]:
     """The verdicts that the date folders hold on the waiting packages, each as soon as it is known.
 

@@ -125,9 +125,12 @@ class MuseumPlus:
         module: Literal["Object"],
         *,
         after_id: int = 0,
+        upto_id: int | None = None,
         modified_since: datetime | None = None,
         ids: Collection[int] = (),
         limit: int,
+        offset: int = 0,
+        descending: bool = False,
     ) -> SearchPage[ObjectRecord]: ...
 
     @overload
@@ -136,9 +139,12 @@ class MuseumPlus:
         module: Literal["Multimedia"],
         *,
         after_id: int = 0,
+        upto_id: int | None = None,
         modified_since: datetime | None = None,
         ids: Collection[int] = (),
         limit: int,
+        offset: int = 0,
+        descending: bool = False,
     ) -> SearchPage[AttachmentRecord]: ...
 
     def search(
@@ -146,23 +152,39 @@ class MuseumPlus:
         module: Literal["Object", "Multimedia"],
         *,
         after_id: int = 0,
+        upto_id: int | None = None,
         modified_since: datetime | None = None,
         ids: Collection[int] = (),
         limit: int,
+        offset: int = 0,
+        descending: bool = False,
     ) -> SearchPage[ObjectRecord] | SearchPage[AttachmentRecord]:
         """One page of a module's items, by ascending id; one whose `last_id` is None is the end.
 
         Arguments:
             after_id: only items with a greater id: the `last_id` of the page before.
+            upto_id: only items whose id is not greater.
             modified_since: only items modified since (an aware time), and those without a date.
             ids: only these items, such as could not be read before; none named: any.
             limit: most items in the page.
+            offset: so many of the items that match are left out. Not for paging: an offset skips an item whenever
+                one before it leaves the result.
+            descending: by descending id, to see which is the greatest: with limit 1.
         """
-        body = search.request_document(module, after_id=after_id, modified_since=modified_since, ids=ids, limit=limit)
+        body = search.request_document(
+            module,
+            after_id=after_id,
+            upto_id=upto_id,
+            modified_since=modified_since,
+            ids=ids,
+            limit=limit,
+            offset=offset,
+            descending=descending,
+        )
         path = f"/module/{module}/search"
 
         def read(response: httpx.Response, received_after: float) -> SearchPage[Any]:
-            document = self._document(response, path)
+            document = self._chunks(response, path)
             server_time = _server_time(response, received_after)
             if module == "Object":
                 return search.object_page(
@@ -386,7 +408,11 @@ class MuseumPlus:
 
     def _document(self, response: httpx.Response, path: str) -> bytes:
         """The whole body of a bounded document."""
-        return b"".join(self._body(response, path, safe_xml.MAX_DOCUMENT_BYTES, "the limit of XML documents"))
+        return b"".join(self._chunks(response, path))
+
+    def _chunks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
+        """The same, in pieces."""
+        return self._body(response, path, safe_xml.MAX_DOCUMENT_BYTES, "the limit of XML documents")
 
     def _body(self, response: httpx.Response, path: str, limit: int, limit_name: str) -> Iterator[bytes]:
         """The body in chunks; checks that it is neither too large nor too slow nor cut."""

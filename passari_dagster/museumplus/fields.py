@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 
 from lxml import etree
 
@@ -34,7 +34,7 @@ _CONTENT = frozenset(
         "composite",
     )
 )
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{1,6})?", re.ASCII)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?", re.ASCII)
 _ID = re.compile(r"[0-9]{1,18}")
 
 
@@ -75,10 +75,10 @@ def timestamp(item: etree._Element, name: str) -> datetime | None:
     if not text:
         return None
     try:
-        if not _TIMESTAMP.fullmatch(text):
+        if (found := _TIMESTAMP.fullmatch(text)) is None:
             raise ValueError(text)
-        pattern = "%Y-%m-%d %H:%M:%S.%f" if "." in text else "%Y-%m-%d %H:%M:%S"
-        return datetime.strptime(text.replace("T", " "), pattern).replace(tzinfo=timezone.utc)
+        day, time, fraction = found.groups("0")
+        return datetime.fromisoformat(f"{day}T{time}.{fraction:0<6}+00:00")  # ten times as fast as strptime
     except ValueError:
         raise PermanentFailure(
             f"MuseumPlus item {item.get('id')}: {name} is {text[:40]!r}, which is not a time"

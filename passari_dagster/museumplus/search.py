@@ -6,7 +6,7 @@ it leaves the result while we page.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Generic, Literal, TypeVar
@@ -77,27 +77,38 @@ def request_document(
     module: SearchModule,
     *,
     after_id: int = 0,
+    upto_id: int | None = None,
     modified_since: datetime | None = None,
     ids: Collection[int] = (),
     limit: int,
+    offset: int = 0,
+    descending: bool = False,
 ) -> bytes:
     """The body of a search request (ria-ws search schema 1.8).
 
     Arguments:
         after_id: only items whose id is greater.
+        upto_id: only items whose id is not greater.
         modified_since: only items modified at that time (aware) or later, and those without a date.
         ids: only these items; none named: any.
         limit: most items in the answer.
+        offset: so many of the items that match are left out.
+        descending: the greatest id first.
     """
     application = etree.Element(f"{{{SEARCH_NS}}}application", nsmap={None: SEARCH_NS})
     search = _add(
-        _add(_add(application, "modules"), "module", {"name": module}), "search", {"limit": str(limit), "offset": "0"}
+        _add(_add(application, "modules"), "module", {"name": module}),
+        "search",
+        {"limit": str(limit), "offset": str(offset)},
     )
-    _add(_add(search, "sort"), "field", {"fieldPath": "__id", "direction": "Ascending"})
+    direction = "Descending" if descending else "Ascending"
+    _add(_add(search, "sort"), "field", {"fieldPath": "__id", "direction": direction})
     condition = _add(search, "expert", {"module": module})
-    if modified_since is not None or ids:
+    if upto_id is not None or modified_since is not None or ids:
         condition = _add(condition, "and")
     _add(condition, "greater", {"fieldPath": "__id", "operand": str(after_id)})
+    if upto_id is not None:
+        _add(condition, "lessEquals", {"fieldPath": "__id", "operand": str(upto_id)})
     if modified_since is not None:
         either = _add(condition, "or")
         _add(either, "greaterEquals", {"fieldPath": "__lastModified", "operand": _operand(modified_since)})
@@ -110,7 +121,7 @@ def request_document(
 
 
 def object_page(
-    document: bytes,
+    chunks: Iterable[bytes],
     *,
     after_id: int,
     log_field: str | None,
@@ -120,6 +131,7 @@ def object_page(
     """Read an answer about module Object.
 
     Arguments:
+        chunks: the document, in pieces; it is never whole in memory.
         after_id: what was asked for; ids must be greater, and ascend.
         log_field: the preservation log field, which does not count in the metadata hash.
         server_time: see `SearchPage`.
@@ -130,61 +142,76 @@ def object_page(
             of MIN_ITEMS_TO_JUDGE or more has none that could be read. Fewer are told as `unreadable`.
         safe_xml.UnsafeXmlError: the document is not safe XML.
     """
-    found, total = _items(document, "Object", after_id)
-    # A truncated item is no record: its links would look gone, and its hash changed.
-    unreadable = tuple(fields.item_id(item) for item in found if fields.is_truncated(item))
-    if len(unreadable) == len(found) >= MIN_ITEMS_TO_JUDGE and not may_be_unreadable:
-        raise PermanentFailure(items.truncated_message(unreadable[0]))
-    records = tuple(
-        ObjectRecord(
-            id=fields.item_id(item),
-            title=items.object_title(item),
-            modified_date=fields.timestamp(item, "__lastModified"),
-            created_date=fields.timestamp(item, "__created"),
-            multimedia_ids=fields.referenced_ids(item, "ObjMultimediaRef"),
-            metadata_hash=object_hash(item, log_field),
+    records: list[ObjectRecord] = []
+    unreadable: list[int] = []
+    items_of = _Items("Object", after_id)
+    for item_id, item in items_of.read(chunks):
+        if fields.is_truncated(item):
+            # No record: its links would look gone, and its hash changed.
+            unreadable.append(item_id)
+            continue
+        records.append(
+            ObjectRecord(
+                id=item_id,
+                title=items.object_title(item),
+                modified_date=fields.timestamp(item, "__lastModified"),
+                created_date=fields.timestamp(item, "__created"),
+                multimedia_ids=fields.referenced_ids(item, "ObjMultimediaRef"),
+                metadata_hash=object_hash(item, log_field),
+            )
         )
-        for item in found
-        if not fields.is_truncated(item)
-    )
-    return SearchPage(records, unreadable, _last_id(found), total, server_time)
+    if not records and len(unreadable) >= MIN_ITEMS_TO_JUDGE and not may_be_unreadable:
+        raise PermanentFailure(items.truncated_message(unreadable[0]))
+    return SearchPage(tuple(records), tuple(unreadable), items_of.last_id, items_of.total, server_time)
 
 
-def attachment_page(document: bytes, *, after_id: int, server_time: datetime | None) -> SearchPage[AttachmentRecord]:
+def attachment_page(
+    chunks: Iterable[bytes], *, after_id: int, server_time: datetime | None
+) -> SearchPage[AttachmentRecord]:
     """Read an answer about module Multimedia: all items are records. Otherwise as `object_page`."""
-    found, total = _items(document, "Multimedia", after_id)
+    items_of = _Items("Multimedia", after_id)
     records = tuple(
         AttachmentRecord(
-            id=fields.item_id(item),
+            id=item_id,
             filename=items.attachment_filename(item),
             modified_date=fields.timestamp(item, "__lastModified"),
             created_date=fields.timestamp(item, "__created"),
             object_ids=fields.referenced_ids(item, "MulObjectRef"),
             metadata_hash=attachment_hash(item),
         )
-        for item in found
+        for item_id, item in items_of.read(chunks)
     )
-    return SearchPage(records, (), _last_id(found), total, server_time)
+    return SearchPage(records, (), items_of.last_id, items_of.total, server_time)
 
 
-def _items(document: bytes, module: str, after_id: int) -> tuple[list[etree._Element], int | None]:
-    root = safe_xml.parse(document, source=f"MuseumPlus search of module {module}")
-    found = list(fields.module_items(root, module))
-    last = after_id
-    for item in found:
-        if fields.item_id(item) <= last:
-            # Going on would skip items, or page for ever.
-            raise PermanentFailure(
-                f"MuseumPlus search of module {module}: item {fields.item_id(item)} came after {last}, though ids "
-                "were asked for in ascending order"
-            )
-        last = fields.item_id(item)
-    size = next((m.get("totalSize", "") for m in root.iter(fields.MODULE) if m.get("name") == module), "")
-    return found, int(size) if size.isdecimal() and len(size) < 19 else None
+class _Items:
+    """The items of a module in an answer, one after another; then the last id, and how many there are in all."""
 
+    def __init__(self, module: str, after_id: int) -> None:
+        self._module, self._after_id = module, after_id
+        self.last_id: int | None = None
+        self.total: int | None = None
 
-def _last_id(found: list[etree._Element]) -> int | None:
-    return fields.item_id(found[-1]) if found else None
+    def read(self, chunks: Iterable[bytes]) -> Iterator[tuple[int, etree._Element]]:
+        source = f"MuseumPlus search of module {self._module}"
+        last = self._after_id
+        for element in safe_xml.stream(chunks, (fields.MODULE_ITEM, fields.MODULE), source=source):
+            of_module = element if element.tag == fields.MODULE else element.getparent()
+            if of_module is None or of_module.tag != fields.MODULE or of_module.get("name") != self._module:
+                continue
+            if element is of_module:
+                size = element.get("totalSize", "")
+                if self.total is None and size.isdecimal() and len(size) < 19:
+                    self.total = int(size)
+                continue
+            found = fields.item_id(element)
+            if found <= last:
+                # Going on would skip items, or page for ever.
+                raise PermanentFailure(
+                    f"{source}: item {found} came after {last}, though ids were asked for in ascending order"
+                )
+            self.last_id = last = found
+            yield found, element
 
 
 def _add(parent: etree._Element, name: str, attributes: dict[str, str] | None = None) -> etree._Element:

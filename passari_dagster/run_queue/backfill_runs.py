@@ -1,6 +1,6 @@
 """What a process has read of the runs of open backfills, so that it does not read them again.
 
-For each chunk of 25 that it submits, and each half minute until a backfill has ended, Dagster's daemon asks for all
+For each chunk that it submits, and each half minute until a backfill has ended, Dagster's daemon asks for all
 runs of the backfill, and unpacks each: with ten thousand runs that is what the daemon spends most of its time on. The
 answer here is the same one. It costs three columns of each run, and the rest of those that have changed.
 
@@ -17,9 +17,14 @@ from datetime import datetime
 
 import dagster as dg
 
+from passari_dagster.run_queue.dagster_internals import submit_at_once
+
 FORGET_AFTER = 300.0
 """Seconds: the daemon asks for the runs of an open backfill each 30."""
 READ_AT_ONCE = 1000
+SUBMIT_AT_ONCE = 200
+"""Runs that the daemon submits before it notes how far it has come, and sees whether the backfill was cancelled: some
+seconds' worth. Those that it made before it was killed it finds again, however many they are."""
 
 Stamp = tuple[str, datetime]
 """A run's status, and when it was written last. Who writes may have another clock: a stamp is equal or not, no more."""
@@ -42,6 +47,7 @@ class BackfillRuns:
         self._read = read
         self._backfills: dict[str, _Backfill] = {}
         self._lock = threading.Lock()
+        submit_at_once(SUBMIT_AT_ONCE)
 
     def answer(self, backfill_id: str, stamps: dict[str, Stamp]) -> list[dg.DagsterRun]:
         """All runs of a backfill, in the order of their stamps.

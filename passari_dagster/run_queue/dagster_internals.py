@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
+from dagster._core.execution import job_backfill
 from dagster._core.execution.backfill import (
     BULK_ACTION_TERMINAL_STATUSES,
     BulkActionsFilter,
@@ -42,10 +43,12 @@ from dagster._core.storage.tags import (
     REPOSITORY_LABEL_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
+    SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
     WILL_RETRY_TAG,
 )
 from dagster._core.utils import make_new_backfill_id
+from dagster._core.workspace.context import WorkspaceRequestContext
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
 from dagster._utils.concurrency import ConcurrencyClaimStatus, ConcurrencySlotStatus
@@ -67,6 +70,7 @@ __all__ = [
     "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
     "ROOT_RUN_ID_TAG",
+    "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
     "UNFINISHED",
     "WILL_RETRY_TAG",
@@ -99,6 +103,7 @@ __all__ = [
     "TagBucket",
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
+    "WorkspaceRequestContext",
     "copy_record",
     "ensure_file",
     "execute",
@@ -108,11 +113,20 @@ __all__ = [
     "report_queued",
     "report_starting",
     "set_pg_statement_timeout",
+    "submit_at_once",
 ]
 
 UNFINISHED = [*NOT_FINISHED_STATUSES]
 FINISHED = [*FINISHED_STATUSES]
 ENDED_BACKFILLS = [*BULK_ACTION_TERMINAL_STATUSES]
+
+
+def submit_at_once(runs: int) -> None:
+    """Have this process, if it is the daemon, submit so many runs of a backfill between two looks at the backfill.
+
+    Dagster's number is 25, and after each look its daemon sleeps for a second, which was nearly half of its time.
+    """
+    job_backfill.CHECKPOINT_COUNT = runs
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -103,7 +103,7 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
             "workflow",
             lambda: workflow(settings, environment),
             "Look at their last runs; launch them again (job enqueue_objects with object_ids), or `passari-dagster "
-            "cancel` them.",
+            "cancel` them. After a move from passari-workflow: `passari-dagster adopt`.",
         ),
         Check(
             "daemon",

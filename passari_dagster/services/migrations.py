@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from passari_dagster.catalogue import older_revisions
 from passari_dagster.errors import PassariError
 from passari_dagster.services.supervisor import last_lines
 
@@ -26,6 +27,10 @@ _REVISION = re.compile(r"""^(down_)?revision(?::[^=]*)?\s*=\s*["'](\w+)["']""", 
 
 class MigrationFailed(PassariError):
     """A database could not be reached or brought to the schema wanted."""
+
+
+class TooOldError(PassariError):
+    """The database is of a passari-workflow that has to be upgraded first."""
 
 
 def psycopg2_url(url: str) -> str:
@@ -65,7 +70,15 @@ def dagster_is_current(url: str) -> bool:
 
 
 def migrate_museum(environment: Mapping[str, str], root: Path) -> None:
-    """Bring the museum database of PASSARI_DB_URL to the newest revision."""
+    """Bring the museum database of PASSARI_DB_URL to the newest revision.
+
+    Raises:
+        TooOldError: it is of an older passari-workflow, which has to upgrade it first.
+        MigrationFailed: it could not be done.
+    """
+    refusal = older_revisions.refusal(revisions(environment["PASSARI_DB_URL"]))
+    if refusal is not None:
+        raise TooOldError(refusal)
     _run([sys.executable, "-m", "alembic", "-c", str(root / "alembic.ini"), "upgrade", "head"], environment, root)
 
 

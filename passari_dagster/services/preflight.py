@@ -19,6 +19,7 @@ from passari_dagster.workflow import preflight
 from passari_dagster.workflow import preflight_report as report
 from passari_dagster.workflow.environment import open_environment
 from passari_dagster.workflow.preflight import Examined
+from passari_dagster.workflow.shown import plain
 
 SHOWN = 200
 """Most rows of the table that is printed."""
@@ -58,7 +59,7 @@ def run(settings: Settings, options: Options, console: Console) -> int:
     summary = report.Summary(kept=sys.maxsize if options.as_json else SHOWN)
 
     def say(line: str) -> None:
-        progress.print(report.plain(line), markup=False, highlight=False, soft_wrap=True)
+        progress.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     try:
         with contextlib.ExitStack() as stack:

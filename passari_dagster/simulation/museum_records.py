@@ -79,6 +79,7 @@ class AttachmentFacts:
     created_user: str
     modified: datetime | None
     kind: Kind | None
+    deleted: bool = False
 
 
 class Museum:

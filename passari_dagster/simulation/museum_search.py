@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import islice, takewhile
+from math import inf
 
 from lxml import etree
 
@@ -27,6 +28,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "equalsField": lambda a, b: a == b,
 }
 _MOST_CACHED = 4
+_GREATEST_ID = 1 << 40
 
 
 class BadSearchError(Exception):
@@ -38,12 +40,13 @@ class Request:
     """A search request.
 
     Arguments:
-        after_id: taken out of the conditions, since all who page by key have it there.
+        after_id, upto_id: taken out of the conditions, since all who page by key have them there.
         key: the other conditions as text; the same text means the same condition. Empty: none.
         ids: where the conditions leave no others; None: they do not name ids.
     """
 
     after_id: int
+    upto_id: float
     condition: Condition
     key: str
     limit: int | None
@@ -70,13 +73,16 @@ def parse(body: bytes, module: ModuleName) -> Request:
             raise BadSearchError("more than one condition in expert")
         if terms and _name(terms[0]) == "and":
             terms = list(terms[0])
-        keyed = [t for t in terms if _name(t) == "greater" and t.get("fieldPath") == "__id"]
-        others = [t for t in terms if t not in keyed]
+        of_id = [t for t in terms if t.get("fieldPath") == "__id"]
+        after = [int(t.get("operand", "")) for t in of_id if _name(t) == "greater"]
+        upto = [int(t.get("operand", "")) for t in of_id if _name(t) == "lessEquals"]
+        others = [t for t in terms if t not in of_id or _name(t) not in ("greater", "lessEquals")]
         conditions = [_condition(term) for term in others]
     except (safe_xml.UnsafeXmlError, StopIteration, ValueError) as error:
         raise BadSearchError(f"malformed: {error}") from error
     return Request(
-        after_id=max((int(t.get("operand", "")) for t in keyed), default=0),
+        after_id=max(after, default=0),
+        upto_id=min(upto, default=inf),
         condition=lambda row: all(holds(row) for holds in conditions),
         key=" ".join(etree.tostring(term, encoding="unicode", with_tail=False) for term in others),
         limit=limit if limit >= 0 else None,
@@ -95,26 +101,32 @@ class Searcher:
 
     def run(self, module: ModuleName, request: Request) -> tuple[list[int], int]:
         """The ids of the page, and how many match in all."""
-        changed = self._store.changed(module, request.after_id)
+        changed = [row for row in self._store.changed(module, request.after_id) if row.id <= request.upto_id]
         changed_ids = {row.id for row in changed}
         hits = [row.id for row in changed if not row.deleted and request.condition(row)]
-        museum = self._store.museum
-        first: Iterator[int]
-        if not request.key:
+        wanted = None if request.limit is None else request.offset + request.limit
+        if request.key:
+            matches = self._first_matches(module, request)
+            begin, end = bisect_right(matches, request.after_id), bisect_right(matches, request.upto_id)
+            total = end - begin - sum(_contains(matches, item) for item in changed_ids)
+            first: Iterator[int] = islice(matches, begin, end)
+        else:
+            museum = self._store.museum
             has = museum.has_object if module == "Object" else museum.has_attachment
             above = museum.objects_above if module == "Object" else museum.attachments_above
-            first = (row.id for row in first_rows(museum, module, request.after_id))
-            total = above(request.after_id) - sum(map(has, changed_ids))
-        else:
-            matches = self._first_matches(module, request)
-            begin = bisect_right(matches, request.after_id)
-            first = islice(matches, begin, None)
-            total = len(matches) - begin - sum(_contains(matches, item) for item in changed_ids)
+            beyond = above(int(request.upto_id)) if request.upto_id < inf else 0
+            after = request.after_id
+            if request.descending and wanted is not None:
+                # Only the end of a large museum is looked at.
+                while above(middle := (after + _GREATEST_ID) // 2) > beyond + wanted + len(changed_ids):
+                    after = middle
+            total = above(request.after_id) - beyond - sum(map(has, changed_ids))
+            rows = first_rows(museum, module, after)
+            first = takewhile(lambda item: item <= request.upto_id, (row.id for row in rows))
         ids: Iterator[int] = heapq.merge((item for item in first if item not in changed_ids), hits)
         if request.descending:
             ids = reversed(list(ids))
-        end = None if request.limit is None else request.offset + request.limit
-        return list(islice(ids, request.offset, end)), total + len(hits)
+        return list(islice(ids, request.offset, wanted)), total + len(hits)
 
     def _first_matches(self, module: ModuleName, request: Request) -> list[int]:
         if request.ids is not None:

@@ -90,12 +90,13 @@ class Store:
         return None if facts.deleted else facts
 
     def attachment(self, multimedia_id: int) -> AttachmentFacts | None:
-        """An attachment; None if there is none."""
+        """An attachment; None if there is none (any more)."""
         stored = self._facts("Multimedia", multimedia_id)
         if stored is None:
             found = self.museum.has_attachment(multimedia_id)
             return self.museum.attachment(multimedia_id) if found else None
-        return AttachmentFacts(**stored)
+        facts = AttachmentFacts(**stored)
+        return None if facts.deleted else facts
 
     def content(self, multimedia_id: int) -> bytes | Path | None:
         """The file of an attachment; None if there is none."""
@@ -116,7 +117,7 @@ class Store:
 
     def save_attachment(self, facts: AttachmentFacts) -> None:
         """Keep an attachment as it now is."""
-        self._save("Multimedia", facts, deleted=False)
+        self._save("Multimedia", facts, deleted=facts.deleted)
 
     def save_content(self, multimedia_id: int, content: bytes | Path | None) -> None:
         """Keep the file of an attachment; a path is read whenever it is asked for; None: there is no file."""

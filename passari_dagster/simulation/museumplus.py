@@ -44,7 +44,7 @@ from passari_dagster.simulation import museum_documents, museum_records, museum_
 from passari_dagster.simulation.museum_documents import ENTITY_BOMB, MODULE_NS
 from passari_dagster.simulation.museum_faults import FaultLayer, Faults, Hold, Point, Seen
 from passari_dagster.simulation.museum_records import FIRST_ACTIVITY, USER, AttachmentFacts, Museum, ObjectFacts
-from passari_dagster.simulation.museum_store import ModuleName, Store
+from passari_dagster.simulation.museum_store import ModuleName, Row, Store
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -208,6 +208,14 @@ class SimulatedMuseum:
         """An attachment as it is now. Raises KeyError if there is none."""
         return _there(self._store.attachment(multimedia_id), multimedia_id)
 
+    def has_file(self, multimedia_id: int) -> bool:
+        """Whether an attachment has a file. Raises KeyError if there is no such attachment."""
+        return self._store.has_file(self.attachment(multimedia_id))
+
+    def changed(self, module: ModuleName) -> list[Row]:
+        """What was edited, added or taken away since the beginning."""
+        return self._store.changed(module, 0)
+
     def attachment_content(self, multimedia_id: int) -> bytes | None:
         """The file of an attachment; None if it has none."""
         content = self._store.content(multimedia_id)
@@ -332,6 +340,21 @@ class SimulatedMuseum:
             if not isinstance(content, Keep):
                 self._store.save_content(multimedia_id, content)
             return new
+
+    def restore_object(self, facts: ObjectFacts) -> None:
+        """Bring an object back that was taken away, as it was then."""
+        with self._mutex:
+            self._store.save_object(replace(facts, deleted=False))
+
+    def delete_attachment(self, multimedia_id: int) -> None:
+        """Take an attachment away, and from its object. Raises KeyError if there is none."""
+        with self._mutex:
+            old = self.attachment(multimedia_id)
+            self._store.save_attachment(replace(old, deleted=True))
+            owner = self._store.object(old.object_id)
+            if owner is not None:
+                left = [other for other in owner.multimedia_ids if other != multimedia_id]
+                self.edit_object(owner.id, multimedia_ids=left)
 
     def bomb(self, object_id: int) -> None:
         """Answer a document full of nested entities for this object from now on."""

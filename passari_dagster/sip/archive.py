@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from passari_dagster.durable import open_for_replacement
-from passari_dagster.errors import PassariError, PermanentFailure, TransientFailure
-from passari_dagster.sip.files import open_regular
+from passari_dagster.errors import PassariError, TransientFailure
+from passari_dagster.sip.files import FilesChanged, open_regular
 
 PART_SUFFIX = ".part"
 _CHUNK = 1024 * 1024
@@ -59,7 +59,7 @@ def write_tar(tar: Path, members: Iterable[Member], *, modified: datetime) -> tu
         size in bytes and SHA-256 of the tar.
 
     Raises:
-        PermanentFailure: a file is not the one that was downloaded.
+        FilesChanged: a file is not the one that was downloaded.
         TransientFailure: a file that was not downloaded is not the one that was examined before.
         OSError: the disk is full, or another fault of the file system; nothing is left behind.
     """
@@ -78,7 +78,7 @@ def changed(name: PurePosixPath, *, downloaded: bool) -> PassariError:
         downloaded: the digest is that of the download: the file does not get it back by trying again.
     """
     if downloaded:
-        return PermanentFailure(f"{name} is not the file that was downloaded; download the object again")
+        return FilesChanged(f"{name} is not the file that was downloaded; download the object again")
     return TransientFailure(f"{name} changed while it was packed")
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from passari_dagster import durable, safe_xml
-from passari_dagster.errors import ContentProblem, PermanentFailure
+from passari_dagster.errors import ContentProblem
 from passari_dagster.sip import detectors, lido, originals, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, changed, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.sip.formats.facts import Examined, FileFormat
 from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.mets import PackedFile, mets_document
@@ -24,6 +26,7 @@ from passari_dagster.sip.names import check_path
 from passari_dagster.sip.signature import Signer, load_signer
 
 __all__ = [
+    "MAX_FILES",
     "BuiltSip",
     "PackageEvent",
     "Signer",
@@ -31,7 +34,12 @@ __all__ = [
     "SourceFile",
     "build_sip",
     "load_signer",
+    "require_few_files",
+    "require_sound",
 ]
+
+MAX_FILES = 50_000
+"""Of a package: the DPS unpacks no more, with `mets.xml` and `signature.sig` besides. [archive-helpers config.py]"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def build_sip(
     Raises:
         ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
             line in the detail, and each by itself in `problems`.
-        PermanentFailure: a file is missing, is not described, or is no longer the one that was downloaded.
+        FilesChanged: a file is missing, is not described, or is no longer the one that was downloaded.
+        PermanentFailure: an outside tool or a plug-in cannot do its work.
         TransientFailure: a file of unknown digest changed while it was packed.
         ValueError: the description contradicts itself.
         OSError: the disk is full, or another fault of the file system.
@@ -73,10 +82,7 @@ def build_sip(
     now = now or datetime.now(timezone.utc)
     tar.unlink(missing_ok=True)
     tar.with_name(tar.name + PART_SUFFIX).unlink(missing_ok=True)
-    _check(description)
-    _require_same_files(source, description)
-    files = _examined(source, description, log)
-    described = _lido(source, files, description.lido)
+    files, described = _examined(source, description, log)
     if described.left_out:
         log(f"{description.lido}: {described.note}")
     mets = mets_document(description, files, described, now=now)
@@ -100,6 +106,11 @@ def build_sip(
     return BuiltSip(size, sha256, len(files))
 
 
+def require_sound(source: Path, description: SipDescription, log: Callable[[str], None]) -> None:
+    """Examine the files as `build_sip` does, and raise what it raises of them; nothing is made."""
+    _examined(source, description, log)
+
+
 def _check(description: SipDescription) -> None:
     """Slips of the caller, not of the object."""
     for name in ("objid", "content_id"):
@@ -114,9 +125,16 @@ def _check(description: SipDescription) -> None:
     identifiers = [file.identifier for file in description.files]
     if not all(identifiers) or len(set(identifiers)) != len(identifiers):
         raise ValueError("an identifier is empty or used twice")
-    if len({" ".join(value.split()) for value in identifiers}) != len(identifiers):
-        # The DPS compares identifiers with their white space folded.
-        raise problems.SAME_NAMES.found(", ".join(map(repr, sorted(identifiers))))
+
+
+def require_few_files(number: int) -> None:
+    """Refuse an object that makes more digital objects than a package may have.
+
+    Raises:
+        ContentProblem: it does.
+    """
+    if number > MAX_FILES:
+        raise problems.TOO_MANY_FILES.found(f"more than {MAX_FILES}")
 
 
 def _require_same_files(source: Path, description: SipDescription) -> None:
@@ -128,9 +146,9 @@ def _require_same_files(source: Path, description: SipDescription) -> None:
     }
     described = {file.path for file in description.files}
     if described - found:
-        raise PermanentFailure(f"missing from {source}: {_some(described - found)}; download the object again")
+        raise FilesChanged(f"missing from {source}: {_some(described - found)}; download the object again")
     if found - described:
-        raise PermanentFailure(f"in {source} but not described: {_some(found - described)}")
+        raise FilesChanged(f"in {source} but not described: {_some(found - described)}")
 
 
 def _raise(error: OSError) -> None:
@@ -142,16 +160,28 @@ def _some(paths: set[PurePosixPath]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _examined(source: Path, description: SipDescription, log: Callable[[str], None]) -> tuple[PackedFile, ...]:
-    """All files, by path. All content problems are found before the first is raised."""
+def _examined(
+    source: Path, description: SipDescription, log: Callable[[str], None]
+) -> tuple[tuple[PackedFile, ...], lido.Embedded]:
+    """All files, by path, and the LIDO document. All content problems are found before the first is raised."""
+    _check(description)
+    require_few_files(len(description.files))
+    _require_same_files(source, description)
     root = source.resolve()
+    described = None
+    # The DPS compares identifiers with their white space folded.
+    alike = Counter(" ".join(file.identifier.split()) for file in description.files)
     packed: list[PackedFile] = []
     faulty: list[tuple[SourceFile, Examined | None, list[ContentProblem]]] = []
     for file in sorted(description.files, key=lambda file: file.path):
         examined, faults = None, list[ContentProblem]()
+        if alike[" ".join(file.identifier.split())] > 1:
+            faults.append(problems.SAME_NAMES.found(repr(file.identifier)))
         try:
             examined = _examined_file(root, file, description)
             faults += _faults(root, file, examined, description, log)
+            if file.path == description.lido and not faults:
+                described = _lido(root, file, examined)
         except ContentProblem as problem:
             faults.append(problem)
         if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(root / file.path)):
@@ -165,9 +195,9 @@ def _examined(source: Path, description: SipDescription, log: Callable[[str], No
         for fault in faults:
             log(f"{str(file.path)!r}: {fault}")
     originals_kept, left = _kept_beside_copies(packed, faulty, description, log)
-    if left:
+    if left or described is None:
         raise problems.together(left)
-    return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path))
+    return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path)), described
 
 
 def _kept_beside_copies(
@@ -177,7 +207,7 @@ def _kept_beside_copies(
     log: Callable[[str], None],
 ) -> tuple[list[PackedFile], list[tuple[PurePosixPath, ContentProblem]]]:
     """The faulty files that are kept as originals, and the problems of all others."""
-    whole = [file.source.path for file in packed]
+    whole = originals.by_stem(file.source.path for file in packed)
     kept: list[PackedFile] = []
     left: list[tuple[PurePosixPath, ContentProblem]] = []
     for file, examined, faults in faulty:
@@ -214,16 +244,16 @@ def _faults(
         yield from description.rules.tools.check(path, examined.format, log)
 
 
-def _lido(source: Path, files: tuple[PackedFile, ...], path: PurePosixPath) -> lido.Embedded:
+def _lido(source: Path, file: SourceFile, examined: Examined) -> lido.Embedded:
     """The LIDO document, as it goes into the METS."""
-    file = next(file for file in files if file.source.path == path)
-    too_large = file.examined.size > safe_xml.MAX_DOCUMENT_BYTES
+    path = file.path
+    too_large = examined.size > safe_xml.MAX_DOCUMENT_BYTES
     data = b"" if too_large else (source / path).read_bytes()
     sha256 = durable.sha256_of(source / path) if too_large else hashlib.sha256(data).hexdigest()
-    if sha256 != file.examined.sha256:
-        raise changed(path, downloaded=file.source.sha256 is not None)
+    if sha256 != examined.sha256:
+        raise changed(path, downloaded=file.sha256 is not None)
     if too_large:
-        raise problems.LIDO_INVALID.found(f"{path} has {file.examined.size} bytes")
+        raise problems.LIDO_INVALID.found(f"{path} has {examined.size} bytes")
     return lido.embedded(data, str(path))
 
 

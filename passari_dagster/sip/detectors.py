@@ -42,7 +42,7 @@ class Detector:
     """Finds one kind of problem.
 
     Arguments:
-        kind: code, reason, advice and example; the code is no other one's.
+        kind: code, reason, advice and example; the code is no other one's, and the reason has no places for words.
         detect: what is wrong with a file, in a few words; None: nothing. Whatever it raises stops the packaging as a
             fault of the installation, and freezes nothing.
     """
@@ -56,7 +56,7 @@ def installed() -> tuple[Detector, ...]:
     """The detectors of all packages that are installed, by code.
 
     Raises:
-        PermanentFailure: one cannot be loaded, is no detector, or bears a code that is taken.
+        PermanentFailure: one cannot be loaded, is no detector, or has a code that is taken or a reason with braces.
     """
     found = [
         detector for entry, value in plugins.load(GROUP, "the detector") for detector in _detectors(entry.value, value)
@@ -96,4 +96,7 @@ def _detectors(name: str, value: Any) -> Iterable[Detector]:
     found = (value,) if isinstance(value, Detector) else tuple(value)
     if not all(isinstance(detector, Detector) for detector in found):
         raise PermanentFailure(f"{name} is no Detector")
+    for detector in found:
+        if set("{}") & set(detector.kind.reason):
+            raise PermanentFailure(f"{name}: the reason of {detector.kind.code!r} has braces, which are not filled in")
     return found

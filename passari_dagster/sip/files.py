@@ -1,4 +1,4 @@
-"""Opening the files of a package: they came from outside, and so did their names."""
+"""Opening the files of a package, which came from outside, and so did their names; and what it is if they changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+from passari_dagster.errors import PermanentFailure
+
+
+class FilesChanged(PermanentFailure):
+    """The files are not those that were downloaded: a new download helps, trying again does not."""
 
 
 def open_regular(path: Path) -> BinaryIO:

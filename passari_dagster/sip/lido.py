@@ -120,7 +120,7 @@ def _reduce(element: etree._Element, left_out: Counter[str]) -> None:
     for attribute, owners in _NEW_ATTRIBUTES.items():
         if name in owners and element.attrib.pop(attribute, None) is not None:
             left_out[f"{name}/@{etree.QName(attribute).localname}"] += 1
-    if name in _TEXTS and len(element):
+    if name in _TEXTS and element.find("*") is not None:  # a comment makes no concept
         _flatten(element)
         left_out[f"{name} as a concept"] += 1
         return

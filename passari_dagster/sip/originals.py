@@ -1,14 +1,14 @@
 """Originals that the DPS does not take as they are, beside a copy that it does: kept as bits, where a museum wants it.
 
-An original and its copy are files of one object whose names differ in their suffix only: `kuva.psd` and `kuva.tif`. Two
-kinds: a format that the DPS does not accept, which it then does not validate; and a file of an accepted format that is
-broken, whose errors it then ignores. Either needs an event that leads from the original to the copy.
+An original and its copy are files of one object with the same name and different suffixes: `kuva.psd` and `kuva.tif`.
+Two kinds: a format that the DPS does not accept, which it then does not validate; and a file of an accepted format that
+is broken, whose errors it then ignores. Either needs an event that leads from the original to the copy.
 [dps-sip §2.9; mets_filesec.sch: an original that is not validated is the source of a normalization.]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -47,12 +47,26 @@ def original(faults: Sequence[ContentProblem], rules: Rules) -> Original | None:
     return Original(UNVALIDATED, found) if rules.unsupported_originals else None
 
 
-def copies(path: PurePosixPath, others: Iterable[PurePosixPath]) -> list[PurePosixPath]:
-    """The copies of an original: with its name but for the suffix, in its directory or in one beside that."""
+def by_stem(whole: Iterable[PurePosixPath]) -> Mapping[str, Sequence[PurePosixPath]]:
+    """Files that may be copies, for `copies`."""
+    found: dict[str, list[PurePosixPath]] = {}
+    for path in whole:
+        if path.name.lower() != RESERVED:  # the metadata of another attachment
+            found.setdefault(path.stem.casefold(), []).append(path)
+    return found
+
+
+def copies(path: PurePosixPath, whole: Mapping[str, Sequence[PurePosixPath]]) -> list[PurePosixPath]:
+    """The copies of an original: with its name but for the suffix, in its directory or in one beside that.
+
+    A file with the same name and suffix may be anything: cameras give every picture such a name.
+
+    Arguments:
+        whole: what `by_stem` made of the files that are whole.
+    """
     return [
         other
-        for other in others
-        if other.stem.casefold() == path.stem.casefold()
+        for other in whole.get(path.stem.casefold(), ())
+        if other.suffix.casefold() != path.suffix.casefold()
         and (other.parent == path.parent or other.parent.parent == path.parent.parent)
-        and other.name.lower() != RESERVED  # the metadata of another attachment
     ]

@@ -54,16 +54,27 @@ class Kind:
         return FileProblem(reason, detail, code=self.code, advice=self.advice, identified=identified)
 
 
+MOST_TOLD, LONGEST_LINE = 100, 500
+"""Most lines in the text of several problems, and most characters of one: an object may have 100,000 files."""
+
+
+def told(lines: Sequence[str]) -> str:
+    """The text of several problems, which is kept with a frozen object: the first ones, and how many there are more."""
+    more = len(lines) - MOST_TOLD
+    shown = [line[:LONGEST_LINE] for line in lines[:MOST_TOLD]]
+    return "\n".join([*shown, f"and {more} more"] if more > 0 else shown)
+
+
 def together(found: Sequence[tuple[PurePosixPath, ContentProblem]]) -> ContentProblem:
     """All problems of an object as one, which has the reason of the first.
 
     Arguments:
         found: at least one, each with its file: a path in the package.
     """
-    lines = [f"{str(path)!r}: {problem}" for path, problem in found]
+    lines = [line for path, problem in found for line in f"{str(path)!r}: {problem}".splitlines()]
     first = found[0][1]
     single = [(str(path), problem) for path, problem in found]
-    return ContentProblem(first.reason, "\n".join(lines), code=first.code, advice=first.advice, problems=single)
+    return ContentProblem(first.reason, told(lines), code=first.code, advice=first.advice, problems=single)
 
 
 def kinds() -> tuple[Kind, ...]:
@@ -104,6 +115,13 @@ SYMBOLIC_LINK = Kind(
     "a link in an archive",
 )
 
+TOO_MANY_FILES = Kind(
+    "too-many-files",
+    "Object has too many files",
+    "Divide it into several objects, or leave archives of many files out.",
+    "six archives of 10,000 files each",
+)
+
 # Archives
 
 ARCHIVE_DAMAGED = Kind(
@@ -137,7 +155,7 @@ ARCHIVE_TOO_MANY_FILES = Kind(
     "archive-too-many-files",
     "Archive has too many files",
     "Divide it into several attachments, or raise `sip.archive_max_files`.",
-    "more than 10,000 files",
+    "more than 10,000 files and directories",
 )
 ARCHIVE_TOO_LARGE = Kind(
     "archive-too-large",
@@ -291,7 +309,7 @@ AV_LIMIT = Kind(
 TOOL = Kind(
     "tool",
     "File failed validation by {tool}",
-    "Read the tool's words in the package's log, and save the file again.",
+    "Read what the tool found wrong, and save the file again; a real run keeps all its words in the package's log.",
     "a PDF/A that veraPDF finds not to be one",
 )
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lxml import etree
-
 from passari_dagster import safe_xml
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.sip import problems
@@ -27,7 +25,7 @@ from passari_dagster.sip.formats.facts import FileFormat
 
 LOGGED_BYTES = 16 * 1024
 """Of what a tool says about one file, so much is kept in the log."""
-_READ_BYTES = 4 * 1024 * 1024
+_MAX_JSON_BYTES = 64 * 1024 * 1024
 _KILL_AFTER = 5
 _TIMED_OUT = (124, 137)
 _MESSAGES = 3
@@ -95,81 +93,78 @@ class Tools:
         name: str,
         executable: Path,
         arguments: list[str],
-        reader: Callable[[bytes], str | None],
+        reader: Callable[[BinaryIO], str | None],
         log: Callable[[str], None],
     ) -> str | None:
-        """What the tool finds wrong; None: nothing."""
-        report = self._ask(name, executable, arguments, log)
-        try:
-            return reader(report)
-        except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
-            raise PermanentFailure(f"the report of {name} cannot be read: {error}") from error
-
-    def _ask(self, name: str, executable: Path, arguments: list[str], log: Callable[[str], None]) -> bytes:
-        """The tool's report, from its standard output."""
+        """What the tool finds wrong, by the report on its standard output; None: nothing."""
         # `timeout` ends the tool also when we are killed, and whatever the tool has started as well.
         limit = ["timeout", f"--kill-after={_KILL_AFTER}", str(self.timeout)]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             code = subprocess.run(  # noqa: S603 - no shell, and the administrator names the executable
                 [*limit, str(executable), *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
             ).returncode
-            report, complaint = _beginning(out, _READ_BYTES), _beginning(err, LOGGED_BYTES)
-        for line in (report[:LOGGED_BYTES] + b"\n" + complaint).decode(errors="replace").splitlines():
-            if line.strip():
-                log(f"{name}: {line.rstrip()}")
-        if code in _TIMED_OUT:
-            raise TransientFailure(f"{name} did not end within {self.timeout:g} seconds: {arguments[-1]}")
-        if not report.strip():
-            raise PermanentFailure(
-                f"{name} ({executable}) has no verdict on {arguments[-1]}; it ended with exit code {code}: "
-                f"{complaint.decode(errors='replace').strip()[:200]}"
-            )
-        return report
+            said, complaint = _beginning(out), _beginning(err)
+            for line in (said + b"\n" + complaint).decode(errors="replace").splitlines():
+                if line.strip():
+                    log(f"{name}: {line.rstrip()}")
+            if code in _TIMED_OUT:
+                raise TransientFailure(f"{name} did not end within {self.timeout:g} seconds: {arguments[-1]}")
+            if not said.strip():
+                raise PermanentFailure(
+                    f"{name} ({executable}) has no verdict on {arguments[-1]}; it ended with exit code {code}: "
+                    f"{complaint.decode(errors='replace').strip()[:200]}"
+                )
+            out.seek(0)
+            try:
+                return reader(out)
+            except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
+                raise PermanentFailure(f"the report of {name} cannot be read: {error}") from error
 
 
-def _beginning(stream: BinaryIO, size: int) -> bytes:
+def _beginning(stream: BinaryIO) -> bytes:
     stream.seek(0)
-    return stream.read(size)
+    return stream.read(LOGGED_BYTES)
 
 
 def _rejected(tool: str, fault: str) -> ContentProblem:
     return problems.TOOL.found(fault, tool=tool)
 
 
-def _jhove(report: bytes) -> str | None:
-    root = safe_xml.parse(report, source="report")
-    status = _texts(root, "status")[0]
+def _jhove(report: BinaryIO) -> str | None:
+    told: dict[str, str] = {}
+    messages: list[str] = []
+    for name, _, text in safe_xml.elements(report, source="report"):
+        if name in ("status", "format", "version"):
+            told.setdefault(name, text)
+        elif name == "message" and text and len(messages) < _MESSAGES:
+            messages.append(text)
+    status = told["status"]
     if "Well-Formed and valid" in status:
         return None
-    if _texts(root, "format")[:1] == ["PDF"] and _texts(root, "version")[:1] == ["1.7"]:
+    if (told.get("format"), told.get("version")) == ("PDF", "1.7"):
         return None  # JHOVE does not know it, and the DPS passes over what it says
-    messages = [text for text in _texts(root, "message") if text]
-    return "; ".join([status, *messages[:_MESSAGES]])
+    return "; ".join([status, *messages])
 
 
-def _verapdf(report: bytes) -> str | None:
-    root = safe_xml.parse(report, source="report")
-    if _named(root, "batchSummary")[0].get("failedToParse") != "0":
+def _verapdf(report: BinaryIO) -> str | None:
+    told: dict[str, dict[str, str]] = {}
+    clauses: list[str] = []
+    for name, attributes, _ in safe_xml.elements(report, source="report"):
+        if name in ("batchSummary", "validationReport"):
+            told.setdefault(name, attributes)
+        elif name == "rule" and len(clauses) < _MESSAGES:
+            clauses.append(f"clause {attributes.get('clause')}")
+    if told["batchSummary"].get("failedToParse") != "0":
         return "not readable as PDF"
-    validation = _named(root, "validationReport")[0]
+    validation = told["validationReport"]
     if validation.get("isCompliant") == "true":
         return None
-    clauses = [f"clause {rule.get('clause')}" for rule in _named(root, "rule")][:_MESSAGES]
     return "; ".join([str(validation.get("profileName")), *clauses])
 
 
-def _scraper(report: bytes) -> str | None:
-    result = json.loads(report)
+def _scraper(report: BinaryIO) -> str | None:
+    result = json.loads(report.read(_MAX_JSON_BYTES))
     if result["well-formed"] is True:
         return None
     errors = [message for messages in result.get("errors", {}).values() for message in messages]
     return "; ".join(" ".join(str(message).split())[:200] for message in errors[:_MESSAGES]) or "not well-formed"
-
-
-def _named(root: etree._Element, name: str) -> list[etree._Element]:
-    """Elements by their local name: the namespaces differ between versions of the tools."""
-    return [element for element in root.iter(etree.Element) if etree.QName(element).localname == name]
-
-
-def _texts(root: etree._Element, name: str) -> list[str]:
-    return [(element.text or "").strip() for element in _named(root, name)]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Literal
 
 from passari_dagster.durable import make_directory, open_for_replacement
 
@@ -91,7 +94,8 @@ class Workspace:
 
         A log `X` becomes `X.gz`; a log that is compressed already is copied as it is. Where both `X` and `X.gz`
         are there, `X` is the newer one (the report was downloaded again) and wins. An archived log of the same
-        name is replaced, in one step, by the complete new one.
+        name is replaced, in one step, by the complete new one, if that begins with it; one that says something else,
+        such as an older attempt's, stays, and the new one becomes `X.1.gz`.
 
         Arguments:
             archive_dir: root of the archive.
@@ -114,10 +118,16 @@ class Workspace:
             compressed = name.endswith(".gz")
             if compressed and name.removesuffix(".gz") in sources:
                 continue
-            destination = target / (name if compressed else f"{name}.gz")
-            make_directory(destination.parent)
-            _archive(source, destination, compress=not compressed)
-            archived.append(destination)
+            plain = name.removesuffix(".gz")
+            make_directory((target / name).parent)
+            for number in count():
+                destination = target / (f"{plain}.{number}.gz" if number else f"{plain}.gz")
+                there = _archived(destination, source, compressed=compressed)
+                if there == "nothing":
+                    _archive(source, destination, compress=not compressed)
+                if there != "another":
+                    archived.append(destination)
+                    break
         return tuple(archived)
 
     def delete(self) -> None:
@@ -163,6 +173,19 @@ def _checked(sip_filename: str) -> str:
     if not _SIP_FILENAME.fullmatch(sip_filename):
         raise ValueError(f"{sip_filename!r} is no file name for a package")
     return sip_filename
+
+
+def _archived(archived: Path, source: Path, *, compressed: bool) -> Literal["nothing", "it", "another"]:
+    """What is under a log's name in the archive: nothing, or its beginning; the log itself; or another one."""
+    with gzip.open(source) if compressed else source.open("rb") as log:
+        try:
+            with gzip.open(archived) as old:
+                while block := old.read(_CHUNK):
+                    if log.read(len(block)) != block:
+                        return "another"
+            return "nothing" if log.read(1) else "it"
+        except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
+            return "nothing"  # not there, or its writing was cut short
 
 
 def _archive(source: Path, destination: Path, *, compress: bool) -> None:

@@ -61,7 +61,7 @@ class Content:
         """What MuseumPlus says of the object.
 
         Raises:
-            PermanentFailure: see `read`.
+            FilesChanged: see `read`.
         """
         return items.read_object(self.read(OBJECT))
 
@@ -69,6 +69,6 @@ class Content:
         """A document, which is the one that was downloaded.
 
         Raises:
-            PermanentFailure: it is missing, not recorded, or another one.
+            FilesChanged: it is missing, not recorded, or another one.
         """
         return self.manifest.read(str(path), self.directory / path)

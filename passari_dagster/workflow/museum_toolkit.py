@@ -22,7 +22,15 @@ from passari_dagster.museumplus.preservation_log import LogEntry
 from passari_dagster.settings import Settings
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives.unpack import Limits, kind_of, unpack_in_place
-from passari_dagster.sip.build import SipDescription, SourceFile, build_sip
+from passari_dagster.sip.build import (
+    PackageEvent,
+    SipDescription,
+    SourceFile,
+    build_sip,
+    require_few_files,
+    require_sound,
+)
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.sip.names import safe_name
 from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.schema_location import Stripped, strip_schema_location
@@ -49,10 +57,13 @@ class MuseumToolkit:
         """Bring documents and files, and unpack archives. A file that is here from a cut attempt, or all that was in an
         archive, is kept if it and its document are the same; all others are fetched. The manifest, which the packager
         goes by, records each.
+
+        What is wrong with names and archives is raised when all is here, together with what is wrong with the files:
+        who mends an object is told all of it at once.
         """
         downloaded, found = self._download(package, root, log)
         if found:
-            raise problems.together(found)
+            raise problems.together([*found, *self._problems_of_files(package, root, log)])
         return downloaded
 
     def download_all(self, package: PackageFacts, root: Path, log: Log) -> list[tuple[str, ContentProblem]]:
@@ -60,6 +71,17 @@ class MuseumToolkit:
         cannot be unpacked is left out.
         """
         return [(str(path), problem) for path, problem in self._download(package, root, log)[1]]
+
+    def _problems_of_files(
+        self, package: PackageFacts, root: Path, log: Log
+    ) -> list[tuple[PurePosixPath, ContentProblem]]:
+        """What the packager would say."""
+        try:
+            content = Content(package.object_id, root / "sip", Manifest(root))
+            require_sound(content.directory, self._description(package, content, ()), log)
+        except ContentProblem as problem:
+            return [(PurePosixPath(path), single) for path, single in problem.problems] or [(OBJECT, problem)]
+        return []
 
     def _download(
         self, package: PackageFacts, root: Path, log: Log
@@ -78,6 +100,7 @@ class MuseumToolkit:
             modified = [item.modified]
             for attachment_id in item.attachment_ids:
                 modified.append(self._download_attachment(museum, attachment_id, files, scratch, log, found).modified)
+                require_few_files(files.number)
             for activity_id in item.collection_activity_ids:
                 activity = museum.item("CollectionActivity", activity_id)
                 files.write_document(activity_document(activity_id), strip_schema_location(activity))
@@ -124,21 +147,28 @@ class MuseumToolkit:
                 try:
                     self._unpack(file, download, files, scratch, log)
                 except ContentProblem as problem:
-                    found += [(PurePosixPath(path), single) for path, single in problem.problems] or [(file, problem)]
+                    found.append((file, problem))
                     log(f"attachment {attachment_id}: {problem}")
         files.write_document(metadata, stripped)
         return attachment
 
     def _unpack(self, file: PurePosixPath, download: Download, files: _Files, scratch: Path, log: Log) -> None:
         """The archive's files instead of the archive."""
-        allow_non_ascii = self._settings.dps.non_ascii_filenames
-        done = unpack_in_place(files.sip / file, scratch, file, self._limits, allow_non_ascii=allow_non_ascii)
-        archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date)
+        done = unpack_in_place(
+            files.sip / file,
+            scratch,
+            file,
+            self._limits,
+            sha256=download.sha256,
+            allow_non_ascii=self._settings.dps.non_ascii_filenames,
+            leave_out_leftovers=self._settings.sip.leave_out_leftovers,
+        )
+        archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date, tuple(map(str, done.leftovers)))
         files.add_unpacked(file, archive, {file / path: digest for path, digest in done.files.items()})
         log(f"{str(file)!r}: {done.kind}, unpacked to {len(done.files)} files")
-        if done.left_out:
-            empty = ", ".join(repr(str(path)) for path in done.left_out)
-            log(f"{str(file)!r}: empty directories are left out: {empty}")
+        for what, paths in (("leftovers of operating systems", done.leftovers), ("empty directories", done.empty)):
+            if paths:
+                log(f"{str(file)!r}: {what} are left out: {', '.join(repr(str(path)) for path in paths)}")
 
     @property
     def _limits(self) -> Limits:
@@ -147,35 +177,39 @@ class MuseumToolkit:
 
     def package(self, package: PackageFacts, root: Path, log: Log) -> Packaged:
         """Make the tar in one process and one pass."""
-        dps, sip = self._settings.dps, root / "sip"
-        signer = load_signer(dps.sign_key)
+        sip = root / "sip"
+        signer = load_signer(self._settings.dps.sign_key)
         content = Content(package.object_id, sip, Manifest(root))
-        update = package.first_preserved is not None
         try:
-            description = SipDescription(
-                objid=objid(package.object_id),
-                content_id=f"Object_{package.object_id}",
-                contract_id=dps.contract_id,
-                organization=dps.organization,
-                created=package.first_preserved or package.created,
-                modified=package.created if update else None,
-                lido=LIDO,
-                files=tuple(
-                    SourceFile(path, identifier(package.object_id, path), content.manifest.digests[str(path)])
-                    for path in content.paths
-                ),
-                events=premis_events.events(content),
-                rules=_rules(self._settings),
-            )
-            log(f"{'update' if update else 'submission'} SIP of {len(description.files)} files")
+            description = self._description(package, content, premis_events.events(content))
+            kind = "submission" if description.modified is None else "update"
+            log(f"{kind} SIP of {len(description.files)} files")
             built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
-        except PermanentFailure as failure:
-            # The files are not those that were downloaded: without this one, the next launch downloads them anew.
+        except FilesChanged as failure:
+            # Without this one the next launch downloads them anew.
             (sip / OBJECT).unlink(missing_ok=True)
-            raise PermanentFailure(
+            raise FilesChanged(
                 f"object {package.object_id}, which is downloaded anew when it is launched again: {failure}"
             ) from failure
         return Packaged(size=built.size, sha256=built.sha256)
+
+    def _description(self, package: PackageFacts, content: Content, events: tuple[PackageEvent, ...]) -> SipDescription:
+        dps = self._settings.dps
+        return SipDescription(
+            objid=objid(package.object_id),
+            content_id=f"Object_{package.object_id}",
+            contract_id=dps.contract_id,
+            organization=dps.organization,
+            created=package.first_preserved or package.created,
+            modified=package.created if package.first_preserved is not None else None,
+            lido=LIDO,
+            files=tuple(
+                SourceFile(path, identifier(package.object_id, path), content.manifest.digests[str(path)])
+                for path in content.paths
+            ),
+            events=events,
+            rules=_rules(self._settings),
+        )
 
     def submit(self, package: PackageFacts, root: Path, intend: Callable[[], None], log: Log) -> None:
         """Send the tar, unless the DPS has it; see `docs/architecture.md`, "Never twice"."""
@@ -268,6 +302,11 @@ class _Files:
         self.sip, self._manifest, self._log = sip, manifest, log
         self._present: set[str] = set()
 
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self._present)
+
     def write(self, path: PurePosixPath, data: bytes) -> None:
         """A document that is here whole."""
         (self.sip / path).parent.mkdir(exist_ok=True)
@@ -318,8 +357,7 @@ class _Files:
 
     def begin_anew(self, directory: PurePosixPath) -> None:
         """An empty directory."""
-        self._present = {path for path in self._present if not path.startswith(f"{directory}/")}
-        self._manifest.forget(str(directory))
+        self._present.difference_update(self._manifest.forget(str(directory)))
         shutil.rmtree(self.sip / directory, ignore_errors=True)
         (self.sip / directory).mkdir()
 

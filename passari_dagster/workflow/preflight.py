@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from passari_dagster import locks, stopping
-from passari_dagster.catalogue import eligibility
+from passari_dagster.catalogue import eligibility, packages
 from passari_dagster.catalogue.models import MuseumObject
 from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.errors import ContentProblem, PassariError, TransientFailure
@@ -31,6 +33,7 @@ FOLDER = "preflight"
 """In the package directory: the workspaces of preflights. No object has such an id."""
 EXPIRY = 15
 """Seconds until the workspace of a preflight that was killed may be removed by another one."""
+_NO_ROW = 0
 _RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _logger = logging.getLogger(__name__)
 
@@ -117,12 +120,12 @@ def preflight(env: Environment, object_ids: Sequence[int], tell: Callable[[Exami
 
 def _examine(env: Environment, directory: Path, object_id: int) -> Examined:
     workspace = Workspace(directory, object_id)
-    package = _package(object_id, env.now())
     title, found, failure = "", list[tuple[str, ContentProblem]](), None
     try:
         with env.transaction() as session:
             row = session.get(MuseumObject, object_id)
             title = (row.title or "") if row is not None else ""
+            package = _package(session, object_id, env.now())
         workspace.create()
         try:
             found += _download(env, package, workspace)
@@ -156,16 +159,16 @@ def _nobody(line: str) -> None:
     """The log of a step: what it tells of each file is found in the problems, or is of no interest."""
 
 
-def _package(object_id: int, now: datetime) -> PackageFacts:
-    """A first package of the object, of which no row of the database tells."""
+def _package(session: Session, object_id: int, now: datetime) -> PackageFacts:
+    """The object's next package, of which no row of the database tells."""
     return PackageFacts(
         object_id=object_id,
-        package_id=0,
+        package_id=_NO_ROW,
         sip_id="preflight",
         sip_filename=f"Preflight_Object_{object_id}.tar",
         created=now,
         object_modified=None,
-        first_preserved=None,
+        first_preserved=packages.first_preserved(session, object_id, _NO_ROW),
         downloaded=False,
         packaged=False,
         uploaded=False,

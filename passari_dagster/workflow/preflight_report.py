@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import os
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -25,15 +24,13 @@ from rich.text import Text
 
 from passari_dagster import durable
 from passari_dagster.workflow.preflight import Examined, Found
+from passari_dagster.workflow.shown import in_markdown, plain
 
 COLUMNS = tuple(column.name for column in fields(Found))
 SAMPLE = 20
 WIDTH = 100
 """Columns of the terminal's table, at most."""
-_CELL = 200
-"""Characters of a cell, where a person looks at it; the CSV has all of them."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|<>~&$:@]|(?<=www)\.")
 
 
 @dataclass
@@ -99,29 +96,39 @@ class Summary:
 
 @contextlib.contextmanager
 def csv_file(path: Path) -> Iterator[Callable[[Examined], None]]:
-    """A table that is under its name whole or not at all; where there is no place for it, this is told at once.
+    """A table that appears under its name at the end, whole; where there is no place for it, this is told at once.
 
     Arguments:
         path: the final name, in a directory that exists.
 
     Yields:
-        what takes the objects; each problem is a row of `COLUMNS`.
+        what takes the objects; each problem is a row of `COLUMNS`. If the block is broken off, the table has the
+        objects that were taken until then; if there were none, what was under the name before stays.
 
     Raises:
         OSError: the directory cannot be written to.
     """
+    taken = False
+
+    def take(examined: Examined) -> None:
+        nonlocal taken
+        writer.writerows(map(_row, examined.problems))
+        taken = True
+
     # Without a name until it is whole, so that nothing is left of it when this process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as rows:
         text = io.TextIOWrapper(rows, encoding="utf-8", errors="backslashreplace", newline="")
+        writer = csv.writer(text)
         try:
-            writer = csv.writer(text)
             writer.writerow(COLUMNS)
-            yield lambda examined: writer.writerows(map(_row, examined.problems))
+            yield take
+            taken = True
         finally:
             text.detach()
-        rows.seek(0)
-        with durable.open_for_replacement(path, suffix=f".{os.getpid()}.part") as stream:
-            shutil.copyfileobj(rows, stream)
+            if taken:
+                rows.seek(0)
+                with durable.open_for_replacement(path, suffix=f".{os.getpid()}.part") as stream:
+                    shutil.copyfileobj(rows, stream)
 
 
 def _row(problem: Found) -> list[str]:
@@ -141,7 +148,7 @@ def markdown(summary: Summary) -> str:
     lines = ["| object | file | problem | what to do |", "|---|---|---|---|"]
     for problem in summary.found:
         cells = (_object(problem), _file(problem), _problem(problem), problem.advice)
-        lines.append(f"| {' | '.join(map(_in_markdown, cells))} |")
+        lines.append(f"| {' | '.join(map(in_markdown, cells))} |")
     if summary.problems > len(summary.found):
         lines.append(f"| … | and {summary.problems - len(summary.found)} more | | |")
     return "\n".join(lines) if summary.found else "No problem was found."
@@ -151,7 +158,7 @@ def markdown_counts(summary: Summary) -> str:
     """Problems and objects by reason, as a table for Dagster's pages."""
     lines = ["| reason | problems | objects |", "|---|---|---|"]
     for reason, number in summary.by_reason.most_common():
-        lines.append(f"| {_in_markdown(reason)} | {number} | {summary.objects_by_reason[reason]} |")
+        lines.append(f"| {in_markdown(reason)} | {number} | {summary.objects_by_reason[reason]} |")
     return "\n".join(lines) if summary.by_reason else "No problem was found."
 
 
@@ -195,16 +202,3 @@ def _file(problem: Found) -> str:
 
 def _problem(problem: Found) -> str:
     return f"{problem.reason}: {problem.detail}" if problem.detail else problem.reason
-
-
-def _in_markdown(text: str) -> str:
-    return _MARKUP.sub(lambda sign: f"\\{sign[0]}", plain(text))
-
-
-def plain(text: str) -> str:
-    """One line of letters that can be seen; a terminal, or a page, finds nothing to obey in it."""
-    text = " ".join(text.split())
-    text = text if len(text) <= _CELL else f"{text[:_CELL]}…"
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )

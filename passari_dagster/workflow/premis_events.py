@@ -6,7 +6,7 @@ A package names its creators under the entry point `passari_dagster.premis_event
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import PurePosixPath
@@ -15,10 +15,12 @@ from passari_dagster.errors import PermanentFailure
 from passari_dagster.museumplus import items
 from passari_dagster.sip import plugins
 from passari_dagster.sip.description import PackageEvent
+from passari_dagster.sip.files import FilesChanged
 from passari_dagster.workflow import content
 from passari_dagster.workflow.content import Content
 
 GROUP = "passari_dagster.premis_events"
+_MOST_NAMED = 100
 EventCreator = Callable[[Content], Iterable[PackageEvent]]
 
 
@@ -26,7 +28,8 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
     """All events, in the order of their creators: ours, then those that are installed, by name.
 
     Raises:
-        PermanentFailure: a document is not the one that was downloaded, or a creator of a museum's own failed.
+        FilesChanged: a document is not the one that was downloaded.
+        PermanentFailure: a creator of a museum's own failed.
     """
     ours = (
         origin_of_object,
@@ -42,6 +45,8 @@ def events(found: Content) -> tuple[PackageEvent, ...]:
             theirs = list(creator(found))
             for event in theirs:
                 _require_sound(event, found)
+        except FilesChanged:
+            raise
         except Exception as error:
             raise PermanentFailure(
                 f"object {found.object_id}: the creator of events {name!r} failed: {type(error).__name__}: {error}; "
@@ -85,9 +90,17 @@ def unpacking_of_archives(found: Content) -> Iterator[PackageEvent]:
             date=archive.unpacked,
             detail="Archive extraction",
             outcome_note=f"Extracted from the original archive {target.name} ({archive.kind}, {archive.size} bytes, "
-            f"SHA-256 {archive.sha256}), which is not in the package",
+            f"SHA-256 {archive.sha256}), which is not in the package{_without(archive.left_out)}",
             target=target,
         )
+
+
+def _without(left_out: Sequence[str]) -> str:
+    if not left_out:
+        return ""
+    names = ", ".join(left_out[:_MOST_NAMED])
+    more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+    return f"; left out were files that operating systems had put there for themselves: {names}{more}"
 
 
 def origin_of_activities(found: Content) -> Iterator[PackageEvent]:

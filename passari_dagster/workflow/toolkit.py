@@ -71,10 +71,12 @@ class PreservationToolkit(Protocol):
 
 @runtime_checkable
 class ThoroughToolkit(Protocol):
-    """What a toolkit may have besides: a preflight with it finds more in one pass. Without it `download` is used."""
+    """What a toolkit may have besides: with it a preflight tells what the download found also where the packager
+    breaks. Without it `download` is used.
+    """
 
     def download_all(self, package: PackageFacts, root: Path, log: Log) -> list[tuple[str, ContentProblem]]:
-        """As `download`, but go on after a content problem, so that `package` can examine all files.
+        """As `download`, but tell content problems instead of raising them, so that `package` can examine the files.
 
         Returns:
             the problems, each with its file: a path in the package.

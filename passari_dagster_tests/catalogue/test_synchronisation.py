@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from passari_dagster.catalogue import database
+from passari_dagster.catalogue import attachment_hashes, database
 from passari_dagster.catalogue import synchronisation as tables
+from passari_dagster.catalogue.attachment_hashes import Batch
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject, object_attachments
 from passari_dagster_tests.catalogue.rows import LONG_AGO, NOW
 
@@ -43,7 +44,7 @@ def _links(engine: Engine) -> set[tuple[int, int]]:
 
 def _hash(engine: Engine, object_id: int) -> str | None:
     with database.transaction(engine) as session:
-        tables.update_attachment_hashes(session, [object_id])
+        attachment_hashes.refresh(session, Batch(after=object_id - 1, upto=object_id, objects=1, stale=False))
         return session.scalar(select(MuseumObject.attachment_metadata_hash).where(MuseumObject.id == object_id))
 
 

@@ -43,12 +43,20 @@ def test_a_missing_setting_is_named_when_the_definitions_are_loaded(tmp_path: Pa
     assert "sala" not in told
 
 
-def test_objects_are_read_on_odd_days_and_attachments_on_even_ones() -> None:
+@pytest.mark.parametrize(
+    ("window", "hashes"), [("20:00-04:00", "0 5 * * *"), ("20:00-23:15", "15 0 * * *"), ("", "0 5 * * *")]
+)
+def test_objects_are_read_on_odd_nights_and_attachments_on_even_ones(
+    monkeypatch: pytest.MonkeyPatch, window: str, hashes: str
+) -> None:
+    monkeypatch.setenv("PASSARI_CONFIG", str(PROJECT / "passari.toml.example"))
+    crons = schedules.crons(load(workflow={"sync_window": window}))
+    assert crons["sync_hashes"] == hashes
     helsinki = ZoneInfo("Europe/Helsinki")
     seen = {}
     for name in ("sync_objects", "sync_attachments"):
         start = datetime(2026, 1, 1, tzinfo=helsinki).timestamp()
-        times = schedule_execution_time_iterator(start, schedules.CRON[name], "Europe/Helsinki", ascending=True)
+        times = schedule_execution_time_iterator(start, crons[name], "Europe/Helsinki", ascending=True)
         seen[name] = [time.astimezone(helsinki) for time in islice(times, 180)]
     assert all(time.day % 2 and time.hour == 20 for time in seen["sync_objects"])
     assert not any(time.day % 2 for time in seen["sync_attachments"])

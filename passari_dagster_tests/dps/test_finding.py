@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from passari_dagster.dps import Dps, Finding, Place
+from passari_dagster.dps import Dps, Finding, Place, Waiting
 from passari_dagster.errors import TransientFailure
 from passari_dagster_tests.dps.site import OBJID, Site, now, today
 
@@ -98,3 +98,48 @@ def test_rest_is_asked_when_sftp_knows_nothing(site: Site, verdicts: str) -> Non
             folder.rename(site.directory / "away")
         assert client.find(NAME, OBJID, waiting.since) == Finding(Place.ACCEPTED, date=now().date())
         assert client.find("other.tar", "other", waiting.since).place is Place.NOWHERE
+
+
+def test_many_are_found_in_one_look(site: Site, client: Dps) -> None:
+    site.dps.paused = True
+    transfer = site.dps.home / "transfer"
+    (transfer / "part.tar.incomplete").write_bytes(b"12")
+    (transfer / "whole.tar.incomplete").write_bytes(b"late")
+    (transfer / "whole.tar").write_bytes(b"12345")
+    (transfer / "judged.tar").write_bytes(b"again")
+    yesterday = str(now().date() - timedelta(days=1))
+    site.publish("rejected", yesterday, "judged.tar")
+    site.publish("accepted", today(), "judged.tar")
+    site.publish("rejected", today(), "refused.tar")
+    site.publish("accepted", str(now().date() - timedelta(days=3)), "older.tar")
+    site.publish("accepted", today(), "of-somebody-else.tar")
+    wanted = ["part.tar", "whole.tar", "judged.tar", "refused.tar", "older.tar", "lost.tar"]
+    site.dps.requests.clear()
+    assert client.places([Waiting(name, OBJID, now()) for name in wanted]) == {
+        "part.tar": Place.INCOMPLETE,
+        "whole.tar": Place.TRANSFER,
+        "judged.tar": Place.ACCEPTED,
+        "refused.tar": Place.REJECTED,
+        "older.tar": Place.NOWHERE,
+        "lost.tar": Place.NOWHERE,
+    }
+    folders = sum(request.startswith("list ") for request in site.dps.requests)
+    assert folders == 6, "transfer, two of status, and their three days, however many packages there are"
+    assert client.places([]) == {}
+
+
+def test_a_folder_that_cannot_be_listed_is_no_answer_for_many_either(site: Site, client: Dps) -> None:
+    (site.dps.home / "rejected").rmdir()
+    with pytest.raises(TransientFailure, match="refused to list rejected"):
+        client.places([Waiting(NAME, OBJID, now())])
+
+
+@pytest.mark.parametrize("verdicts", ["rest-2.0", "rest-3.0"])
+def test_where_verdicts_come_over_rest_it_is_asked_for_what_sftp_does_not_show(site: Site, verdicts: str) -> None:
+    name = "over-rest.tar"
+    with Dps(site.settings(verdicts=verdicts)) as client:
+        client.submit(site.package(name, objid="over-rest"), name, before_rename=lambda: None)
+        assert site.dps.wait_for(name).status == "accepted"
+        for day in (site.dps.home / "accepted").iterdir():
+            (day / name).rename(site.dps.home / "cleared-up")
+        assert client.places([Waiting(name, "over-rest", now())]) == {name: Place.ACCEPTED}

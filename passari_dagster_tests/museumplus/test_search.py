@@ -67,7 +67,7 @@ def test_hashes_are_those_of_the_original_toolkit(page: str) -> None:
 def test_records_of_a_page_have_the_hashes_too() -> None:
     expected = json.loads(shared("hashes/expected.json").read_text())["object-search-page.xml"]
     page = search.object_page(
-        shared("hashes/object-search-page.xml").read_bytes(), after_id=0, log_field=LOG_FIELD, server_time=None
+        [shared("hashes/object-search-page.xml").read_bytes()], after_id=0, log_field=LOG_FIELD, server_time=None
     )
     assert {str(r.id): r.metadata_hash for r in page.records} == expected
     assert page.total == 40
@@ -239,11 +239,11 @@ def page_of(*ids: int) -> bytes:
 @pytest.mark.parametrize("ids", [(5,), (4, 9), (9, 8), (9, 9)])
 def test_ids_out_of_order_end_the_search_instead_of_skipping_or_looping(ids: tuple[int, ...]) -> None:
     with pytest.raises(PermanentFailure, match="ascending"):
-        search.object_page(page_of(*ids), after_id=5, log_field=None, server_time=None)
+        search.object_page([page_of(*ids)], after_id=5, log_field=None, server_time=None)
 
 
 def test_a_page_without_total_or_dates_is_fine() -> None:
-    page = search.object_page(page_of(6, 7), after_id=5, log_field=None, server_time=None)
+    page = search.object_page([page_of(6, 7)], after_id=5, log_field=None, server_time=None)
     assert page.total is None
     assert [(r.id, r.title, r.modified_date, r.multimedia_ids) for r in page.records] == [
         (6, None, None, ()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from dagster._core.execution import job_backfill
 
 from passari_dagster.run_queue import dagster_internals as internals
 from passari_dagster_tests.run_queue.site import Site
@@ -67,3 +68,11 @@ def test_output_of_a_run_is_in_files_that_the_ui_reads_and_no_process_helps(site
     assert manager.is_capture_complete(key)
     assert manager.get_log_data(key).stdout == b"from below\nfrom Python\n"
     assert b"trouble" in (manager.get_log_data(key).stderr or b"")
+
+
+def test_the_daemon_submits_as_many_runs_at_once_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_backfill, "CHECKPOINT_COUNT", 25)
+    internals.submit_at_once(200)
+    assert job_backfill.CHECKPOINT_COUNT == 200
+    # Looked up when it is used, not copied when the module is imported.
+    assert "CHECKPOINT_COUNT" in job_backfill.execute_job_backfill_iteration.__code__.co_names

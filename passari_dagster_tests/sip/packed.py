@@ -217,6 +217,9 @@ HOSTILE = [
     ),
     Hostile("a.zip", zip_that_overlaps, "archive-damaged", "members overlap"),
     Hostile("a.zip", _names(*map(str, range(60))), "archive-too-many-files", "many files"),
+    Hostile(
+        "a.zip", _names("x/" * 25 + "a", "y/" * 25 + "a"), "archive-too-many-files", "two files in fifty directories"
+    ),
     Hostile("a.zip", lambda: zipped(("a.txt", ZEROS * 2), method=0), "archive-too-large", "too large"),
     Hostile("a.zip", lambda: zipped(("b.zip", GOOD)), "archive-nested", "ZIP in a ZIP"),
     Hostile("a.zip", lambda: zipped(("b.tar.gz", gzip.compress(GOOD_TAR))), "archive-nested", "TAR in a ZIP"),
@@ -260,6 +263,12 @@ HOSTILE = [
     Hostile("a.tar.xz", lambda: lzma.compress(tarred(("a.txt", ZEROS))), "archive-ratio", "zeros"),
     Hostile("a.tar.xz", lambda: lzma.compress(GOOD_TAR)[:-3], "archive-damaged", "cut off"),
     Hostile("a.tar", lambda: tarred(*((str(n), b"") for n in range(60))), "archive-too-many-files", "many files"),
+    Hostile(
+        "a.tgz",
+        lambda: gzip.compress(tarred(("x/" * 25 + "a", b""), ("y/" * 25 + "b", b""))),
+        "archive-too-many-files",
+        "two files in fifty directories",
+    ),
     Hostile("a.tar", lambda: tarred(("b.zip", GOOD)), "archive-nested", "ZIP in a TAR"),
     # 7z
     Hostile("a.7z", lambda: seven(("a", b"hei"), password="x"), "archive-encrypted", "encrypted"),

@@ -25,6 +25,7 @@ class Recording:
         rate: of the sound, Hz.
         options: of the container.
         video_options: of the encoder of pictures.
+        title: of the whole.
     """
 
     container: str
@@ -35,6 +36,7 @@ class Recording:
     rate: int = 48000
     options: tuple[tuple[str, str], ...] = ()
     video_options: tuple[tuple[str, str], ...] = ()
+    title: str = ""
 
 
 @cache
@@ -42,6 +44,8 @@ def write(recording: Recording) -> bytes:
     """The file."""
     out = io.BytesIO()
     with av.open(out, "w", format=recording.container, options=dict(recording.options)) as container:
+        if recording.title:
+            container.metadata["title"] = recording.title
         streams: list[Any] = []
         if recording.video is not None:
             options = dict(recording.video_options)

@@ -262,6 +262,23 @@ def test_a_lido_that_is_none(sip: Path, tmp_path: Path, signer: Signer, document
         build_sip(sip, tmp_path / "x.tar", describe(fill(sip, SMALL | {"reports/lido.xml": document})), signer)
 
 
+def test_names_that_the_dps_takes_for_one_are_told_with_all_else(sip: Path, tmp_path: Path, signer: Signer) -> None:
+    names = ["attachments/7/a b.txt", "attachments/7/a  b.txt"]
+    files = SMALL | {
+        names[0]: b"hei\n",
+        names[1]: b"hei\n",
+        "reports/lido.xml": b"<x/>",
+        "attachments/7/a.psd": b"8BPS",
+    }
+    with pytest.raises(ContentProblem) as raised:
+        build_sip(sip, tmp_path / "x.tar", describe(fill(sip, files)), signer)
+    assert {(path, problem.code) for path, problem in raised.value.problems} == {
+        *((name, "same-names") for name in names),
+        ("attachments/7/a.psd", "unsupported-format"),
+        ("reports/lido.xml", "lido"),
+    }
+
+
 def test_the_lido_is_embedded_without_its_schema_location(sip: Path, tmp_path: Path, signer: Signer) -> None:
     """The file itself stays as the catalogue gave it."""
     tar = tmp_path / "x.tar"
@@ -298,8 +315,9 @@ def test_a_contradictory_description_is_a_bug_of_ours(sip: Path, tmp_path: Path,
 def test_names_that_differ_in_white_space_only(sip: Path, tmp_path: Path, signer: Signer) -> None:
     """The DPS could not tell their identifiers apart."""
     files = fill(sip, SMALL | {"attachments/1/a b.txt": b"x", "attachments/1/a  b.txt": b"y"})
-    with pytest.raises(ContentProblem, match="white space"):
+    with pytest.raises(ContentProblem, match="white space") as caught:
         build_sip(sip, tmp_path / "x.tar", describe(files), signer)
+    assert [line.rpartition("/")[2] for line in caught.value.detail.splitlines()] == ["a  b.txt'", "a b.txt'"]
 
 
 def test_a_name_of_the_package_itself(sip: Path, tmp_path: Path, signer: Signer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +21,7 @@ KIND = """
 from passari_dagster.sip.detectors import Detector
 from passari_dagster.sip.problems import Kind
 small = Detector(
-    Kind({code!r}, "Image is a thumbnail", "Upload the original.", "a preview of 100 pixels"),
+    Kind({code!r}, {reason!r}, "Upload the original.", "a preview of 100 pixels"),
     lambda file: {finding},
 )
 """
@@ -43,8 +43,15 @@ class Museum:
     def installs_what_the_guide_shows(self) -> None:
         self._packages.install(detectors.GROUP, example("museum_rules.py"), "museum_rules:detector")
 
-    def installs(self, *, code: str = "thumbnail", finding: str = SMALL, value: str = "museum_rules:small") -> None:
-        self._packages.install(detectors.GROUP, KIND.format(code=code, finding=finding), value)
+    def installs(
+        self,
+        *,
+        code: str = "thumbnail",
+        reason: str = "Image is a thumbnail",
+        finding: str = SMALL,
+        value: str = "museum_rules:small",
+    ) -> None:
+        self._packages.install(detectors.GROUP, KIND.format(code=code, reason=reason, finding=finding), value)
 
 
 @pytest.fixture
@@ -103,6 +110,8 @@ def test_the_command_lists_a_museums_kinds_after_ours(museum: Museum) -> None:
     ("installed", "words"),
     [
         ({"code": "mpo"}, "bears the code 'mpo', as another"),
+        ({"reason": "Image of {size} pixels"}, "museum_rules:small: the reason of 'thumbnail' has braces"),
+        ({"reason": "Image } wrong"}, "museum_rules:small: the reason of 'thumbnail' has braces"),
         ({"value": "museum_rules:SMALL"}, "museum_rules:SMALL cannot be loaded"),
         ({"value": "museum_rules:__name__"}, "museum_rules:__name__ is no Detector"),
     ],
@@ -146,3 +155,15 @@ def test_the_page_of_the_documentation_is_the_catalogue() -> None:
 def test_reasons_of_passari_still_match(reason: str) -> None:
     """Objects that passari-workflow has frozen are unfrozen by the same words (dps-sip §5.2)."""
     assert reason in {kind.reason for kind in problems.kinds()}
+
+
+def test_the_text_of_many_problems_has_an_end() -> None:
+    """It goes to the database and to the log; each problem by itself is told all the same."""
+    problem = problems.JPEG_DAMAGED.found("x" * 10_000)
+    found = [(PurePosixPath(f"attachments/{number}/kuva.jpg"), problem) for number in range(10_000)]
+    told = problems.together(found)
+    assert len(told.problems) == len(found)
+    assert len(told.detail) < 60_000
+    assert told.detail.startswith("'attachments/0/kuva.jpg': JPEG file is damaged: xxx")
+    assert told.detail.endswith("\nand 9900 more")
+    assert problems.together(found[:2]).detail.count("\n") == 1

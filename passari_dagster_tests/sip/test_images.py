@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 import shutil
+import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.formats import images, jp2, jpeg
 from passari_dagster.sip.formats.facts import FileFormat, ImageFacts
 from passari_dagster.sip.formats.identify import examine
+from passari_dagster.sip.formats.images import BadImageError
+from passari_dagster.sip.formats.opened import Opened
 from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip import content
 from passari_dagster_tests.sip.content import look
@@ -292,3 +298,72 @@ def test_damaged_images_are_a_format_or_a_content_problem(data: st.DataObject, s
             damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(damaged)))
     look(bytes(damaged[:cut] if data.draw(st.booleans()) else damaged), "", RULES)
+
+
+def test_a_fault_of_the_disk_is_no_fault_of_the_image() -> None:
+    """A file that is there, and cannot be read."""
+    path = Path("/proc/self/mem")
+    with path.open("rb") as stream, pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        images.decode_in_strips(Opened(stream, path, b"", ".tif", [], RULES), "tiffload_source", (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ("unable to call avg\n  vips_tracked: out of memory -- size == 9MB\n", OSError),
+        ("unable to call avg\n  glib: Error creating thread: Resource temporarily unavailable\n", OSError),
+        ("unable to call avg\n  vips__seek: unable to seek\nsystem error: Invalid argument\n", BadImageError),
+        ("unable to call avg\n  tiff2vips: read error\n", BadImageError),
+    ],
+)
+def test_a_machine_without_memory_blames_no_image(
+    told: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the words of libvips 8.18, under a limit of memory."""
+    import pyvips
+
+    def fail(*_source: object, **_options: object) -> None:
+        raise pyvips.Error(told)
+
+    path = tmp_path / "kuva.tif"
+    path.write_bytes(b"")
+    monkeypatch.setattr(pyvips.Image, "tiffload_source", fail, raising=False)
+    with path.open("rb") as stream, pytest.raises(error):
+        images.decode_in_strips(Opened(stream, path, b"", ".tif", [], RULES), "tiffload_source", (1, 1))
+
+
+def shared_directories(pages: int, *, dng: bool) -> bytes:
+    """A TIFF of many pages of one pixel, which share an array of 200,000 places; as a DNG each has 100 times the same
+    directory of 60,000 entries below it.
+    """
+    strips, entries = 200_000, 60_000
+    long_at = 8
+    sizes_at = long_at + 4 * strips
+    below_at = sizes_at + 4 * strips
+    big_at = below_at + 400
+    first_at = big_at + 2 + 12 * entries + 4
+    big = struct.pack("<H", entries)
+    numbers = [tag for tag in range(1, entries + 5) if tag not in (322, 323, 324, 325)]  # no tiles
+    big += b"".join(struct.pack("<HHII", tag, 1, 1, 1) for tag in numbers) + bytes(4)
+    tags = [(256, 4, 1, 1), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1)]
+    tags += [(273, 4, strips, long_at), (278, 4, 1, 1), (279, 4, strips, sizes_at)]
+    tags += [(330, 4, 100, below_at), (50706, 1, 4, 0x0401)] if dng else []
+    size = 2 + 12 * len(tags) + 4
+    packed = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    chain = b"".join(
+        packed + struct.pack("<I", first_at + size * (number + 1) if number < pages - 1 else 0)
+        for number in range(pages)
+    )
+    begin = b"II*\0" + struct.pack("<I", first_at)
+    return begin + struct.pack("<I", 8) * strips + bytes(4 * strips) + struct.pack("<I", big_at) * 100 + big + chain
+
+
+@pytest.mark.parametrize("dng", [False, True])
+def test_directories_that_share_what_they_have_are_not_endless(dng: bool) -> None:
+    data = shared_directories(1000, dng=dng)
+    assert len(data) < 3_000_000
+    begun = time.process_time()
+    found = look(data, ".dng" if dng else ".tif", RULES)
+    assert isinstance(found, ContentProblem)
+    assert "too many, or too long" in found.detail
+    assert time.process_time() - begun < 30

@@ -110,6 +110,28 @@ def packaged(sip: Path, tar: Path, signer: Signer, document: bytes) -> tuple[etr
     return mets_of(tar), lines
 
 
+MEASURED = b"""<lido:objectMeasurementsWrap><lido:objectMeasurementsSet><lido:objectMeasurements><lido:measurementsSet>
+<lido:measurementType><!-- mitta -->korkeus<?mitta?></lido:measurementType>
+<lido:measurementUnit>cm</lido:measurementUnit>
+<lido:measurementValue>12</lido:measurementValue></lido:measurementsSet></lido:objectMeasurements>
+</lido:objectMeasurementsSet></lido:objectMeasurementsWrap></lido:objectIdentificationWrap>"""
+
+
+def test_a_comment_in_a_text_makes_no_concept_of_it(
+    sip: Path, tmp_path: Path, signer: Signer, judge: Callable[[Path], list[str]]
+) -> None:
+    """A LIDO 1.0 with a comment is not taken for one that contradicts itself."""
+    document = LIDO.replace(b"</lido:objectIdentificationWrap>", MEASURED)
+    assert document != LIDO
+    tar = tmp_path / "20260301_Object_1.tar"
+    mets, _ = packaged(sip, tar, signer, document)
+    assert judge(tar) == []
+    told = mets.find(".//lido:measurementType", NAMESPACES)
+    assert told is not None
+    assert "".join(told.xpath("text()")) == "korkeus"
+    assert embedded(document, "lido.xml").left_out == ""
+
+
 def notes(mets: etree._Element) -> list[str]:
     found = mets.findall(".//premis:event", NAMESPACES)
     return [event.findtext(".//premis:eventOutcomeDetailNote", "", NAMESPACES) for event in found]

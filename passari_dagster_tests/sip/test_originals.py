@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from passari_dagster.errors import ContentProblem
+from passari_dagster.sip import originals
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, jpeg, mets_of, tiff, without_jfif
@@ -93,6 +95,8 @@ def test_a_jpeg_without_a_version_is_an_unsupported_original(build: Build, judge
         ({"7/Object.psd": PSD}, BOTH, "Unsupported file format: psd"),
         ({"7/Multimedia.psd": PSD, "8/kuva.tif": tiff()}, BOTH, "Unsupported file format: psd"),
         ({"7/kuva.tif": BROKEN_TIFF, "8/kuva.jpg": jpeg()}, Rules(), "TIFF file failed JHOVE validation"),
+        ({"7/kuva.tif": BROKEN_TIFF, "8/kuva.tif": tiff()}, BOTH, "TIFF file failed JHOVE validation"),
+        ({"7/kuva.tif": BROKEN_TIFF, "8/Kuva.TIF": tiff()}, BOTH, "TIFF file failed JHOVE validation"),
         ({"7/kuva.tif": BROKEN_TIFF, "8/kuva.jpg": jpeg()[:-9]}, BOTH, "TIFF file failed JHOVE validation"),
         ({"7/kuva.jpg": b"", "8/kuva.tif": tiff()}, BOTH, "File is empty"),
     ],
@@ -104,6 +108,8 @@ def test_a_jpeg_without_a_version_is_an_unsupported_original(build: Build, judge
         "not a copy",
         "not a copy either",
         "broken, off",
+        "the same name",
+        "the same suffix",
         "both broken",
         "empty",
     ],
@@ -114,3 +120,14 @@ def test_an_original_that_may_not_be_kept_freezes_the_object(
     with pytest.raises(ContentProblem) as caught:
         build(attachments, rules)
     assert caught.value.reason == reason
+
+
+def test_of_ten_thousand_originals_each_finds_its_own_copy_at_once() -> None:
+    """To compare each with each would take minutes."""
+    begun = time.process_time()
+    whole = originals.by_stem(PurePosixPath(f"attachments/{n}/kuva{n}.tif") for n in range(10_000))
+    for n in range(10_000):
+        assert originals.copies(PurePosixPath(f"attachments/x{n}/Kuva{n}.psd"), whole) == [
+            PurePosixPath(f"attachments/{n}/kuva{n}.tif")
+        ]
+    assert time.process_time() - begun < 5

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passari_dagster.errors import ContentProblem
+from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip.build import Signer, build_sip
 from passari_dagster.sip.elements import NAMESPACES
 from passari_dagster.sip.formats import av as recordings
 from passari_dagster.sip.formats import av_facts, av_process, guarded
 from passari_dagster.sip.formats.facts import AudioFacts, FileFormat, Stream, VideoFacts
+from passari_dagster.sip.formats.identify import examine
+from passari_dagster.sip.rules import Rules
 from passari_dagster_tests.sip.content import LIDO, MODULE_XML, describe, fill, look, mets_of
 from passari_dagster_tests.sip.recorded import Recording, write
 from passari_dagster_tests.sip.samples.recordings import RECORDINGS
@@ -163,6 +167,84 @@ def test_a_suffix_makes_no_recording() -> None:
     assert found == look(sound, ".attachment")
 
 
+TITLE = "Kirves ja vasara"
+TAGGED = [name for name in RECORDINGS if not name.endswith((".aac", ".mpg", "paljas.mp3"))]
+
+
+def titled(name: str, title: bytes) -> FileFormat | ContentProblem:
+    """What is said of a recording with this title, whatever its bytes are."""
+    recording = write(replace(RECORDINGS[name][1], title=TITLE))
+    assert TITLE.encode() in recording
+    return look(recording.replace(TITLE.encode(), title.ljust(len(TITLE))), "." + name.rpartition(".")[2])
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_a_title_in_latin_1_is_no_fault(name: str) -> None:
+    assert isinstance(titled(name, "Äänite".encode("latin-1")), FileFormat)
+
+
+@pytest.mark.parametrize("title", [b"\xed\xa0\x80", b"\xef\xbf\xbf", b"\xf4\x90\x80\x80", b"\x01\x0b]]>&\x1b"])
+@pytest.mark.parametrize(
+    "name", ["aanite.wav", "aanite.flac", "aanite.mp3", "elokuva.mp4", "elokuva.mkv", "elokuva.avi"]
+)
+def test_a_title_of_no_characters_stops_nothing(name: str, title: bytes) -> None:
+    """Half a surrogate pair, a number that is none of a character: the DPS's reading of such a file fails."""
+    found = titled(name, title)
+    if isinstance(found, ContentProblem):
+        assert found.reason == "Audio or video file is damaged"
+        assert "no Unicode" in found.detail
+
+
+def test_a_path_that_is_not_ascii_needs_no_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    path = tmp_path / "äänite ☃.wav"
+    path.write_bytes(write(RECORDINGS["aanite.wav"][1]))
+    assert isinstance(examine(path, Rules()).format, FileFormat)
+
+
+def test_a_film_that_is_in_another_file_is_not_followed_there(tmp_path: Path) -> None:
+    """MediaInfo opens what an alias of QuickTime names, wherever it is, and tells of that instead."""
+    other = tmp_path / "muu.wav"
+    other.write_bytes(write(RECORDINGS["aanite.wav"][1]))
+    found = look(with_alias(write(RECORDINGS["elokuva.mov"][1]), str(other)), ".mov")
+    assert isinstance(found, ContentProblem)
+    assert found.detail == "its sound or pictures are in another file: 'muu.wav'"
+
+
+def with_alias(film: bytes, target: str) -> bytes:
+    """The first track of a QuickTime film is said to be elsewhere."""
+    path = target.encode()
+    name = path.rpartition(b"/")[2]
+    record = struct.pack(">HH28s4s2sH4xB63s16xhh16x", 2, 0, b"\4disk", bytes(4), b"H+", 5, len(name), name, -1, -1)
+    record += struct.pack(">HH", 18, len(path)) + path + bytes(len(path) % 2) + b"\xff\xff\0\0"
+    record = struct.pack(">4xH", len(record) + 6) + record
+    entry = struct.pack(">I4s4x", len(record) + 12, b"alis") + record
+    at = film.index(b"dref") - 4
+    changed = bytearray(film[: at + 16] + entry + film[at + 28 :])
+    place = 0
+    while place <= at:  # every atom around it grows
+        (size,) = struct.unpack_from(">I", film, place)
+        if place + size <= at:
+            place += size
+        else:
+            struct.pack_into(">I", changed, place, size + len(entry) - 12)
+            place += 8
+    return bytes(changed)
+
+
+def test_a_film_full_of_faults_is_not_decoded_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = bytearray(write(RECORDINGS["nauha.avi"][1]))
+    for place in range(200_000, len(film) - 5000, 1000):
+        film[place : place + 40] = bytes(40)
+    _, all_faults = av_process._decode(io.BytesIO(film), "avi")
+    whole = av_process._decode(io.BytesIO(film), "avi")[0]
+    monkeypatch.setattr(av_process, "_MAX_COMPLAINTS", 0)
+    streams, faults = av_process._decode(io.BytesIO(film), "avi")
+    assert faults
+    assert faults[0] == all_faults[0]
+    assert sum(frames for _, _, frames in streams) < sum(frames for _, _, frames in whole)
+
+
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     film = write(RECORDINGS["elokuva.mkv"][1])
     with monkeypatch.context() as patch:
@@ -173,11 +255,28 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         many = look(film, ".mkv")
     with monkeypatch.context() as patch:
         patch.setattr(guarded, "MAX_SECONDS", 0.001)
-        patch.setattr(recordings, "_MIN_SECONDS", 0)
-        slow = look(film, ".mkv")
-    for problem in (large, many, slow):
+        with pytest.raises(TransientFailure):
+            look(film, ".mkv")
+    for problem in (large, many):
         assert isinstance(problem, ContentProblem)
         assert problem.reason == "Audio or video file too large to be checked"
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "at_most"),
+    [
+        (100_000, 30, 90),  # a few seconds of film, on a slow machine; a bomb
+        (30_000_000, 3 * 40, 300),  # ten minutes of slides in 4K
+        (57_000_000, 3 * 60, 300),  # a sound with one picture, for an hour
+        (1_000_000_000, 3 * 730, 4500),  # nine minutes of HEVC in 4K
+        (100_000_000_000, 3 * 9100, 8 * 3600),  # a film in FFV1
+    ],
+)
+def test_time_to_decode_is_what_real_files_take(size: int, at_least: int, at_most: int) -> None:
+    """Three times what was measured; no file has a worker for more than a day."""
+    seconds = recordings.max_cpu_seconds(size)
+    assert at_least <= seconds <= at_most
+    assert 5 * 60 < guarded.wall_seconds(seconds) <= 25 * 3600
 
 
 def test_a_picture_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lxml import etree
 
 from passari_dagster.errors import ContentProblem
 from passari_dagster.sip.addml import addml
+from passari_dagster.sip.formats import html_text
 from passari_dagster.sip.formats.facts import FileFormat, TableFacts
 from passari_dagster.sip.formats.json_text import JsonReader
 from passari_dagster.sip.problems import FileProblem
@@ -78,6 +80,31 @@ def test_addml_tells_the_table() -> None:
     assert [field.get("name") for field in root.iter("{*}fieldDefinition")] == ["a", "b"]
     with pytest.raises(ValueError, match="no table"):
         addml(root, FileFormat("text/csv"), "file:///a.csv")
+
+
+@pytest.mark.parametrize(
+    "inside", ["<p>" + "& " * 900_000 + "</p>", "<script>" + "<" * 1_800_000 + "</script>"], ids=["text", "script"]
+)
+def test_a_page_that_takes_hours_is_not_waited_for(inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """html5lib copies a text that it has read so far with each of these signs."""
+    monkeypatch.setattr(html_text, "MAX_CPU_SECONDS", 1)
+    head = "<!DOCTYPE html><html><head><meta charset='utf-8'><title>x</title></head>"
+    begun = time.process_time()
+    found = look(f"{head}<body>{inside}</body></html>".encode(), ".html")
+    assert isinstance(found, ContentProblem)
+    assert found.code == "text-too-large"
+    assert "more than 1 seconds" in found.detail
+    assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    "head", ["<meta " * 300_000, "<meta " + "charset " * 200_000, "<meta charset=" + " " * 1_800_000 + ">"]
+)
+def test_a_page_that_does_not_tell_its_charset_is_looked_through_once(head: str) -> None:
+    begun = time.process_time()
+    page = f'<!DOCTYPE HTML PUBLIC "-//W3C//DTD HTML 4.01//EN" "x"><html><head>{head}<title>x</title></head></html>'
+    assert isinstance(look(page.encode(), ".html"), ContentProblem)
+    assert time.process_time() - begun < 10
 
 
 def test_a_page_that_is_not_valid_is_known_all_the_same() -> None:

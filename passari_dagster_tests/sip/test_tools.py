@@ -93,6 +93,15 @@ def test_a_file_that_jhove_finds_valid_is_let_pass(tmp_path: Path) -> None:
     assert reasons(Tools(jhove=saying(tmp_path, report)), TIFF) == []
 
 
+def test_a_long_report_is_read_to_its_end(tmp_path: Path, heard: list[str]) -> None:
+    """JHOVE tells of every strip of a TIFF; the verdict comes after megabytes, and the log gets the beginning."""
+    report = JHOVE.format(module="TIFF-hul", format="TIFF", version="6.0", status="Well-Formed and valid")
+    strips = "<property><name>StripOffsets</name><value>1234567890</value></property>\n" * 80_000
+    tools = Tools(jhove=saying(tmp_path, report.replace("<messages>", f"<properties>{strips}</properties><messages>")))
+    assert reasons(tools, TIFF, heard) == []
+    assert sum(map(len, heard)) < 100_000
+
+
 def test_jhoves_word_on_a_pdf_1_7_does_not_count(tmp_path: Path) -> None:
     newer = JHOVE.format(module="PDF-hul", format="PDF", version="1.7", status="Not well-formed")
     assert reasons(Tools(jhove=saying(tmp_path, newer)), PDF) == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
 import hashlib
 import io
 import itertools
+import lzma
 import os
 import struct
 import subprocess
@@ -15,12 +18,16 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from passari_dagster.errors import ContentProblem
+from passari_dagster import durable
+from passari_dagster.errors import ContentProblem, TransientFailure
+from passari_dagster.sip.archives import seven_table, sevenzips, tars, zips
+from passari_dagster.sip.archives.member import MembersOf
 from passari_dagster.sip.archives.unpack import Limits, Unpacked, kind_of, unpack_in_place
 from passari_dagster_tests.sip.packed import (
     COPY,
@@ -32,6 +39,7 @@ from passari_dagster_tests.sip.packed import (
     seven,
     tar_of_headers,
     tarred,
+    with_wrong_checksum,
     zip_info,
     zip_with_raw_name,
     zipped,
@@ -42,9 +50,26 @@ LIMITS = Limits(files=50, size=30 * 1024 * 1024, ratio=100)
 CONTENT = {"kuva/a.txt": b"tervetuloa", "b.txt": b"hei" * 1000}
 
 
-def unpacked(path: Path, *, allow_non_ascii: bool = False, limits: Limits = LIMITS) -> Unpacked:
+def unpacked(
+    path: Path,
+    *,
+    allow_non_ascii: bool = False,
+    limits: Limits = LIMITS,
+    sha256: str | None = None,
+    leave_out_leftovers: bool = False,
+) -> Unpacked:
+    """As right after its download, unless a digest says otherwise."""
+    sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
     scratch = path.with_name("scratch")
-    return unpack_in_place(path, scratch, PLACE / path.name, limits, allow_non_ascii=allow_non_ascii)
+    return unpack_in_place(
+        path,
+        scratch,
+        PLACE / path.name,
+        limits,
+        sha256=sha256,
+        allow_non_ascii=allow_non_ascii,
+        leave_out_leftovers=leave_out_leftovers,
+    )
 
 
 def put(directory: Path, name: str, data: bytes) -> Path:
@@ -94,7 +119,8 @@ def test_an_archive_becomes_a_directory_of_the_same_name(tmp_path: Path, name: s
     done = unpacked(archive)
     assert tree(archive) == CONTENT
     assert done.kind == kind
-    assert done.left_out == ()
+    assert done.empty == ()
+    assert done.leftovers == ()
     assert {str(path): digest for path, digest in done.files.items()} == {
         path: hashlib.sha256(content).hexdigest() for path, content in CONTENT.items()
     }
@@ -217,8 +243,44 @@ def test_names_that_are_one_when_composed(tmp_path: Path) -> None:
 
 def test_empty_directories_are_told(tmp_path: Path) -> None:
     archive = put(tmp_path, "a.zip", zipped(("a/b/", b""), ("c/", b""), ("c/d.txt", b"hei"), ("./", b"")))
-    assert unpacked(archive).left_out == (PurePosixPath("a"), PurePosixPath("a/b"))
+    assert unpacked(archive).empty == (PurePosixPath("a"), PurePosixPath("a/b"))
     assert [path.name for path in archive.rglob("*")] == ["c", "d.txt"]
+
+
+LEFTOVERS = {
+    "__MACOSX/kuva/._a.txt": b"\0\5\x16\7\0\2\0\0Mac OS X",
+    "kuva/.DS_Store": b"\0\0\0\1Bud1\0\0",
+    "kuva/Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(8),
+}
+NAMED_LIKE_THEM = {"kuva/._b.txt": b"hei", ".DS_Store": b"hei", "thumbs.db": b"hei", "__MACOSX/c.txt": b"hei"}
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred], ids=["zip", "tar"])
+def test_leftovers_of_operating_systems_are_left_out_if_one_wants_it(
+    tmp_path: Path, pack: Callable[..., bytes]
+) -> None:
+    """By name and content both: what is only called so stays."""
+    archive = put(tmp_path, "a.zip", pack(*(CONTENT | LEFTOVERS | NAMED_LIKE_THEM).items()))
+    done = unpacked(archive, leave_out_leftovers=True)
+    assert tree(archive) == CONTENT | NAMED_LIKE_THEM
+    assert {str(path) for path in done.files} == {*CONTENT, *NAMED_LIKE_THEM}
+    assert [str(path) for path in done.leftovers] == sorted(LEFTOVERS)
+    assert done.empty == ()
+    assert sorted(path.name for path in archive.rglob("*") if path.is_dir()) == ["__MACOSX", "kuva"]
+
+
+def test_leftovers_stay_where_nobody_has_asked_for_anything_else(tmp_path: Path) -> None:
+    archive = put(tmp_path, "a.zip", zipped(*(CONTENT | LEFTOVERS).items()))
+    assert unpacked(archive).leftovers == ()
+    assert tree(archive) == CONTENT | LEFTOVERS
+
+
+def test_an_archive_of_nothing_but_leftovers_is_empty(tmp_path: Path) -> None:
+    archive = put(tmp_path, "a.zip", data := zipped(*LEFTOVERS.items()))
+    with pytest.raises(ContentProblem) as raised:
+        unpacked(archive, leave_out_leftovers=True)
+    assert raised.value.code == "archive-empty"
+    assert tree(tmp_path) == {"a.zip": data}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +336,72 @@ def test_whatever_the_bytes_of_a_7z_are(tmp_path: Path, at: int, value: int) -> 
     assert outcome if isinstance(outcome, str) else tree(archive) == CONTENT
 
 
+STORED_ZIP = zipped(*CONTENT.items(), method=zipfile.ZIP_STORED)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.7z"])
+def test_a_fault_of_our_disk_is_neither_packaged_nor_the_archives(tmp_path: Path, name: str) -> None:
+    """A TAR has no checksum of what is in it, and is unpacked well; of the others it looks like damage."""
+    good = {"a.tar": GOOD_TAR, "a.zip": STORED_ZIP, "a.7z": seven(*CONTENT.items(), filters=COPY)}[name]
+    flipped = with_wrong_checksum(good)
+    archive = put(tmp_path, name, flipped)
+    with pytest.raises(TransientFailure, match=rf"^{PLACE / name} is no longer the file that was downloaded"):
+        unpacked(archive, sha256=hashlib.sha256(good).hexdigest())
+    assert tree(tmp_path) == {name: flipped}
+
+
+class BadDisk(io.BytesIO):
+    """A file of which some reading fails, as of a disk with a bad sector."""
+
+    def __init__(self, data: bytes, good: int) -> None:
+        super().__init__(data)
+        self._good = good
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._good -= 1
+        if self._good < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(size)
+
+
+def read_whole(stream: BinaryIO, members: MembersOf) -> None:
+    for member in members(stream, 50):
+        for _ in member.read():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("data", "members"),
+    [
+        (STORED_ZIP, zips.members),
+        (GOOD, zips.members),
+        (GOOD_TAR, tars.members),
+        (gzip.compress(GOOD_TAR), tars.members),
+        (bz2.compress(GOOD_TAR), tars.members),
+        (lzma.compress(GOOD_TAR), tars.members),
+        (seven(*CONTENT.items()), lambda stream, most: seven_table.table(stream, most) and iter(())),
+    ],
+    ids=["stored zip", "zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "table of 7z"],
+)
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_archive(data: bytes, members: MembersOf) -> None:
+    told = set()
+    for good in range(1000):
+        try:
+            read_whole(BadDisk(data, good), members)
+        except OSError as error:
+            told.add(error.errno)
+        else:
+            break
+    assert good > 1, "it was tried"
+    assert told == {errno.EIO}
+
+
+def test_a_disk_that_fails_under_the_process_that_reads_a_7z_is_tried_again() -> None:
+    """Of that file the kernel says the same as of a bad disk."""
+    with Path("/proc/self/mem").open("rb") as stream, pytest.raises(TransientFailure, match="Input/output error"):
+        next(sevenzips.members(stream, 50))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path, PurePosixPath
@@ -287,7 +415,7 @@ def count(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 root = Path(sys.argv[1])
 sys.addaudithook(count)
-unpack_in_place(root / "a.zip", root / "scratch", PurePosixPath("attachments/7/a.zip"), Limits())
+unpack_in_place(root / "a.zip", root / "scratch", PurePosixPath("attachments/7/a.zip"), Limits(), sha256=sys.argv[3])
 """
 
 
@@ -297,7 +425,8 @@ def test_a_kill_at_any_point_leaves_the_archive_or_nothing_or_all(tmp_path: Path
         root = tmp_path / str(point)
         root.mkdir()
         archive = put(root, "a.zip", GOOD)
-        code = subprocess.run([sys.executable, "-c", KILLED, str(root), str(point)], check=False).returncode
+        command = [sys.executable, "-c", KILLED, str(root), str(point), hashlib.sha256(GOOD).hexdigest()]
+        code = subprocess.run(command, check=False).returncode
         if not archive.exists():
             states.add("nothing")
         elif archive.is_file():
@@ -324,10 +453,10 @@ PEAK = """
 import re, sys
 from pathlib import Path, PurePosixPath
 from passari_dagster.sip.archives.unpack import Limits, unpack_in_place
-path = Path(sys.argv[1])
+path, place = Path(sys.argv[1]), PurePosixPath("attachments/7/a.zip")
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
-unpack_in_place(path, path.with_name("scratch"), PurePosixPath("attachments/7") / path.name, Limits())
+unpack_in_place(path, path.with_name("scratch"), place, Limits(), sha256=sys.argv[2])
 print(peak() - before)
 """
 
@@ -350,6 +479,7 @@ def large_tar(path: Path, block: bytes) -> None:
 def test_memory_does_not_grow_with_a_member_of_200_mb(tmp_path: Path, make: Callable[[Path, bytes], None]) -> None:
     path = tmp_path / "a.zip"
     make(path, os.urandom(64 * 1024) + bytes(960 * 1024))
-    result = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, check=True)
+    command = [sys.executable, "-c", PEAK, str(path), str(durable.sha256_of(path))]
+    result = subprocess.run(command, capture_output=True, check=True)
     assert (path / "a").stat().st_size == 200 * 1024 * 1024
     assert int(result.stdout) < 16 * 1024, "kilobytes over what it was before"

@@ -16,6 +16,7 @@ import pytest
 from lxml import etree
 
 from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.sip import build
 from passari_dagster.sip.archives import unpack
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import preserve
@@ -138,6 +139,46 @@ def test_limits_are_settings(house: House) -> None:
         object_id = eligible_object(house, env, ("kuvat.zip", ZIP))
         assert send(env, object_id).outcome is Outcome.FROZEN
         assert object_row(env, object_id).freeze_reason == "Archive has too many files"
+
+
+MACOS = {f"__MACOSX/kuvat/._{n}.jpg": b"\0\5\x16\7\0\2\0\0Mac OS X" for n in range(120)}
+
+
+def test_a_zip_of_macos_is_preserved_without_its_leftovers_and_the_package_tells_so(house: House, judge: Judge) -> None:
+    packed = zipped(("kuvat/1.jpg", JPEG), ("kuvat/.DS_Store", b"\0\0\0\1Bud1"), *MACOS.items())
+    with house.environment(sip={"leave_out_leftovers": True}) as env:
+        object_id = eligible_object(house, env, ("kuvat.zip", packed))
+        log = list[str]()
+        preserve.download_object(env, object_id, log.append)
+        (line,) = (line for line in log if "leftovers of operating systems are left out" in line)
+        assert all(repr(name) in line for name in MACOS)
+        tar = preserve_well(house, env, object_id)
+    assert judge(tar) == []
+    assert [name for name in members(tar) if ".zip/" in name] == [
+        f"attachments/{house.museum.object(object_id).multimedia_ids[0]}/kuvat.zip/kuvat/1.jpg"
+    ]
+    (event,) = decompressions(tar)
+    note = event["note"].partition("which is not in the package; ")[2]
+    assert note.startswith(
+        "left out were files that operating systems had put there for themselves: __MACOSX/kuvat/._0.jpg, "
+    )
+    assert note.endswith(" and 21 more")
+
+
+def test_by_default_the_leftovers_of_macos_freeze_the_object(house: House, env: Environment) -> None:
+    object_id = eligible_object(house, env, ("kuvat.zip", zipped(("kuvat/1.jpg", JPEG), *MACOS.items())))
+    assert send(env, object_id).outcome is Outcome.FROZEN
+
+
+def test_many_archives_do_not_make_more_files_than_the_dps_takes(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them is small enough."""
+    monkeypatch.setattr(build, "MAX_FILES", 8)
+    object_id = eligible_object(house, env, *((f"{number}.zip", ZIP) for number in range(10)))
+    assert send(env, object_id).outcome is Outcome.FROZEN
+    assert object_row(env, object_id).freeze_reason == "Object has too many files"
+    assert house.museum.count("/attachment") == 3, "there is no need to go on"
 
 
 def test_a_kill_between_the_unpacking_and_the_manifest_starts_clean(

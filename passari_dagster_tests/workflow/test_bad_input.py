@@ -18,9 +18,12 @@ from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, make_signing_key, object_row, send, synchronise_all
+from passari_dagster_tests.sip.content import LIDO
+from passari_dagster_tests.sip.packed import zipped
 from passari_dagster_tests.workflow.stories import (
     ENTITY_BOMB,
     JPEG,
+    PSD,
     TEXT,
     eligible_object,
     name_of,
@@ -69,6 +72,52 @@ def test_an_attachment_of_a_name_that_cannot_be_kept_freezes_its_object(
     assert package(env, object_id).cancelled
     assert [path.name for path in house.directory.rglob("*asswd*")] == []
     assert received(house) == []
+
+
+def test_all_that_is_wrong_with_an_object_is_told_when_it_is_frozen(house: House, env: Environment) -> None:
+    """Names and archives are seen first; who mends them is not to learn of the files only when that is done."""
+    object_id = eligible_object(
+        house,
+        env,
+        ("käsine.jpg", JPEG[:-9]),
+        ("kuvat.zip", zipped(("../x.txt", TEXT))),
+        ("hyvät.zip", zipped(("kerrokset.psd", PSD))),
+        ("kerrokset.psd", PSD),
+        ("kuva.jpg", JPEG),
+    )
+    lido = LIDO.replace(b"</lido:lidoRecID>", b"</lido:lidoRecID><lido:applicationProfile>x</lido:applicationProfile>")
+    house.museum.faults.replace_body(f"/module/Object/{object_id}/export/45005", lido)
+    result = send(env, object_id)
+    assert result.outcome is Outcome.FROZEN
+    first, second, third, fourth, _ = house.museum.object(object_id).multimedia_ids
+    told = dict(line.split(": ")[:2] for line in result.message.partition(" characters: ")[2].splitlines())
+    assert told == {
+        f"'attachments/{first}/käsine.jpg'": "Filename contains non-ASCII characters",
+        f"'attachments/{second}/kuvat.zip'": "Archive has a path that leads out of it",
+        f"'attachments/{third}/hyvät.zip'": "Filename contains non-ASCII characters",
+        # Under the names that they have for the time being: their own cannot be kept.
+        f"'attachments/{first}/Multimedia_{first}.jpg'": "JPEG file is damaged",
+        f"'attachments/{third}/Multimedia_{third}.zip/kerrokset.psd'": "Unsupported file format",
+        f"'attachments/{fourth}/kerrokset.psd'": "Unsupported file format",
+        "'reports/lido.xml'": "LIDO document not valid",
+    }
+    assert object_row(env, object_id).freeze_reason == "Filename contains non-ASCII characters"
+    assert package(env, object_id).cancelled
+    assert not (house.directory / "packages" / str(object_id)).exists()
+
+
+def test_an_object_that_will_be_frozen_waits_for_a_tool_that_is_missing(house: House) -> None:
+    """Nobody knows yet all that is wrong with it."""
+    with house.environment(sip={"tools": {"jhove": str(house.directory / "no-jhove")}}) as env:
+        object_id = eligible_object(house, env, ("käsine.jpg", JPEG[:-9]), ("kuva.jpg", JPEG))
+        with pytest.raises(PermanentFailure, match=r"^JHOVE .* has no verdict"):
+            preserve.download_object(env, object_id, quiet)
+        assert not object_row(env, object_id).frozen
+    with house.environment() as env:
+        result = preserve.download_object(env, object_id, quiet)
+        assert result.outcome is Outcome.FROZEN
+        assert "JPEG file is damaged" in result.message
+    assert house.museum.count("/attachment") == 2, "the files were kept"
 
 
 @pytest.mark.parametrize(

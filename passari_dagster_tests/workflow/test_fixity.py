@@ -12,12 +12,14 @@ import pytest
 from passari_dagster import durable
 from passari_dagster.dps import sftp
 from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.sip.archives.unpack import Limits, kind_of
 from passari_dagster.sip.signature import Signer
-from passari_dagster.workflow import preserve
+from passari_dagster.workflow import museum_toolkit, preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, object_row, send
 from passari_dagster_tests.sip.content import tiff
+from passari_dagster_tests.sip.packed import tarred, zipped
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     TEXT,
@@ -95,6 +97,28 @@ def test_between_download_and_packing(house: House, env: Environment, pattern: s
         with pytest.raises(PermanentFailure, match=rf"object {object_id}, which is downloaded anew.* {named} is"):
             preserve.create_sip(env, object_id, quiet)
         nothing_was_made_of_it(house, env, object_id)
+    all_is_well_when_it_is_launched_again(house, env, object_id)
+
+
+@pytest.mark.parametrize("filename", ["kuvat.tar", "kuvat.zip"])
+def test_between_the_download_of_an_archive_and_its_unpacking(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch, filename: str
+) -> None:
+    """A TAR would be unpacked as if nothing were, and a ZIP freeze its object: neither has a checksum that is ours."""
+    packed = {"kuvat.tar": tarred(("lue.txt", TEXT)), "kuvat.zip": zipped(("lue.txt", TEXT), method=0)}[filename]
+    object_id = eligible_object(house, env, (filename, packed))
+
+    def flipping(path: Path, limits: Limits) -> str | None:
+        flip(path, (packed.index(TEXT) + len(TEXT) / 2) / len(packed))
+        return kind_of(path, limits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(museum_toolkit, "kind_of", flipping)
+        with pytest.raises(TransientFailure, match=rf"{filename} is no longer the file that was downloaded"):
+            preserve.download_object(env, object_id, quiet)
+    assert not object_row(env, object_id).frozen
+    assert preserve.download_object(env, object_id, quiet).proceeds
+    assert sip_file(house, object_id, f"attachments/*/{filename}/lue.txt").read_bytes() == TEXT
     all_is_well_when_it_is_launched_again(house, env, object_id)
 
 

@@ -82,6 +82,20 @@ def test_a_document_that_is_lost_or_damaged_is_named_and_the_next_launch_downloa
     assert len(received(house)) == 1
 
 
+def test_a_tool_that_is_missing_costs_no_new_download(house: House) -> None:
+    """The files are what they were; when the tool is there, they are packaged."""
+    tools = {"tools": {"jhove": str(house.directory / "no-jhove")}}
+    with house.environment(sip=tools) as env:
+        object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+        preserve.download_object(env, object_id, quiet)
+        with pytest.raises(PermanentFailure, match=r"^JHOVE .* has no verdict"):
+            preserve.create_sip(env, object_id, quiet)
+    with house.environment() as env:
+        assert "was downloaded already" in preserve.download_object(env, object_id, quiet).message
+        assert preserve.create_sip(env, object_id, quiet).proceeds
+    assert house.museum.count("/attachment") == 1
+
+
 def test_a_file_kept_from_a_cut_attempt_is_fetched_again_if_the_disk_changed_it(house: House, env: Environment) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG), ("kuvaus.txt", TEXT))
     preserve.download_object(env, object_id, quiet)

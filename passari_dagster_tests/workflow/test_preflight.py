@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from passari_dagster.workflow.preflight import Examined
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
 from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
+from passari_dagster_tests.sip.content import mets_of
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     PSD,
@@ -183,6 +186,33 @@ class Breaking:
         raise AssertionError("nothing is confirmed")
 
 
+class Keeping(Breaking):
+    """A toolkit whose packages are kept."""
+
+    def package(self, package: PackageFacts, root: Path, log: Log) -> Packaged:
+        packaged: Packaged = self._real.package(package, root, log)
+        shutil.copy(root / package.sip_filename, root.parents[3])
+        return packaged
+
+
+def test_of_a_preserved_object_an_update_is_made_as_a_real_run_would(
+    house: House, env: Environment, judge: Callable[[Path], list[str]]
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    send(env, object_id)
+    house.dps.wait_for(name_of(env, object_id))
+    confirm(env, object_id)
+    (first,) = package_rows(env, object_id)
+    assert first.created_date is not None
+    examined(with_toolkit(env, Keeping(env.toolkit, ZeroDivisionError())), object_id)
+    (tar,) = house.directory.glob("Preflight_*.tar")
+    assert judge(tar) == []
+    header = mets_of(tar).find("{http://www.loc.gov/METS/}metsHdr")
+    assert header is not None
+    assert header.get("RECORDSTATUS") == "update"
+    assert datetime.fromisoformat(str(header.get("CREATEDATE"))) == first.created_date.replace(microsecond=0)
+
+
 def test_whatever_breaks_with_one_object_is_told_and_nothing_of_it_is_left(house: House, env: Environment) -> None:
     badly_named = old_object(house, ("käsine.jpg", JPEG))
     other = eligible_object(house, env, ("kuva.jpg", JPEG))
@@ -293,7 +323,7 @@ def quick_expiry(monkeypatch: pytest.MonkeyPatch) -> int:
     return 3
 
 
-def in_another_process(house: House, *object_ids: int, expiry: int) -> subprocess.Popen[bytes]:
+def in_another_process(house: House, *object_ids: int, expiry: int, csv: Path | None = None) -> subprocess.Popen[bytes]:
     """A preflight by the command, of which nobody waits for the end."""
     config = house.write_config(house.directory / "passari.toml")
     code = (
@@ -301,7 +331,7 @@ def in_another_process(house: House, *object_ids: int, expiry: int) -> subproces
         f"preflight.EXPIRY = {expiry}; app()"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code, "preflight", *map(str, object_ids)],
+        [sys.executable, "-c", code, "preflight", *map(str, object_ids), *(["--csv", str(csv)] if csv else [])],
         env={
             "PATH": os.defpath,
             "PASSARI_CONFIG": str(config),
@@ -343,16 +373,20 @@ def test_after_kill_9_in_the_middle_the_next_preflight_leaves_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_stopped_by_a_person_it_clears_up_itself(house: House, env: Environment, number: signal.Signals) -> None:
+def test_stopped_by_a_person_it_clears_up_itself_and_keeps_what_it_found(
+    house: House, env: Environment, number: signal.Signals
+) -> None:
+    bad = old_object(house, ("rikki.jpg", CUT))
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG), ("kuvaus.txt", TEXT))
     attachment = house.museum.object(object_id).multimedia_ids[1]
     hold = house.museum.hold(lambda request: f"/Multimedia/{attachment}/attachment" in request.path)
-    process = in_another_process(house, object_id, expiry=15)
+    process = in_another_process(house, bad, object_id, expiry=15, csv=(table := house.directory / "found.csv"))
     try:
         wait_until(lambda: any(name.endswith("kuva.jpg") for name in workspaces(env)), 60)
         process.send_signal(number)
         assert process.wait(30) == 128 + number
         assert workspaces(env) == []
+        assert "rikki.jpg" in table.read_text(encoding="utf-8"), "what it had found until then"
     finally:
         process.kill()
         process.wait()

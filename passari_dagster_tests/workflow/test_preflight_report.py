@@ -131,20 +131,33 @@ def test_the_csv_keeps_what_it_is_told_to_the_letter(tmp_path: Path) -> None:
     assert [row["detail"] for row in rows(path)] == [detail.replace("\udc80", "\\udc80")] * 3
 
 
-def test_the_csv_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_the_csv_of_a_preflight_that_is_broken_off_has_what_was_found(tmp_path: Path) -> None:
     path = tmp_path / "problems.csv"
     path.write_text("an older one")
 
     def stopped_in_the_middle() -> None:
         with report.csv_file(path) as write:
             write(with_problems(5, 3))
-            assert [file.name for file in tmp_path.iterdir()] == ["problems.csv"]
+            write(Examined(6))
+            assert path.read_text() == "an older one"
+            assert [file.name for file in tmp_path.iterdir()] == ["problems.csv"], "a kill would leave nothing"
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped_in_the_middle()
-    assert path.read_text() == "an older one"
+    assert [row["object_id"] for row in rows(path)] == ["5"] * 3
     assert [file.name for file in tmp_path.iterdir()] == ["problems.csv"]
+
+
+def test_a_preflight_that_found_nothing_out_leaves_an_older_csv(tmp_path: Path) -> None:
+    path = tmp_path / "problems.csv"
+    path.write_text("an older one")
+    with pytest.raises(OSError, match="the database is away"), report.csv_file(path):
+        raise OSError("the database is away")
+    assert path.read_text() == "an older one"
+    with report.csv_file(path):
+        pass
+    assert path.read_text().startswith("object_id,"), "there was nothing to find"
 
 
 def test_a_csv_for_which_there_is_no_place_is_refused_before_anything_is_done(tmp_path: Path) -> None:

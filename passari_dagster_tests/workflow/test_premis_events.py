@@ -9,12 +9,12 @@ import pytest
 
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.simulation.museum_files import content as image
-from passari_dagster.workflow import premis_events
+from passari_dagster.workflow import premis_events, preserve
 from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.house import House, send
 from passari_dagster_tests.plugins import SitePackages, example
 from passari_dagster_tests.sip.content import mets_of
-from passari_dagster_tests.workflow.stories import JPEG, eligible_object, name_of, received
+from passari_dagster_tests.workflow.stories import JPEG, eligible_object, name_of, quiet, received
 
 Judge = Callable[[Path], list[str]]
 NS = {"premis": "info:lc/xmlns/premis-v2"}
@@ -91,3 +91,4 @@ def test_a_creator_of_events_that_fails_stops_the_packaging_and_freezes_nothing(
     assert f"object {object_id}" in str(caught.value)
     assert "'ours' failed" in str(caught.value)
     assert received(house) == []
+    assert "downloaded already" in preserve.download_object(env, object_id, quiet).message, "the files are well"

@@ -15,11 +15,11 @@ from passari_dagster.catalogue import eligibility
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
 from passari_dagster.errors import TransientFailure
 from passari_dagster.locks import LockBusyError
-from passari_dagster.workflow import synchronise
-from passari_dagster.workflow.environment import Environment, Log
-from passari_dagster.workflow.synchronise import SyncResult
+from passari_dagster.workflow import scrape, synchronise
+from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.hashes import sync_hashes
 from passari_dagster_tests.house import House, object_row, synchronise_all
-from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, Killed, old_object, quiet
+from passari_dagster_tests.workflow.stories import JPEG, LONG_AGO, old_object, quiet
 
 SMALL_PAGES = {"page_size": 2}
 EMPTY_PAGE = (
@@ -49,7 +49,7 @@ def test_everything_the_first_time_and_changes_afterwards(house: House) -> None:
         assert [line.split(",")[0] for line in progress] == [f"sync_objects: {done} of 7" for done in (2, 4, 6, 7)]
         assert all("/s" in line and "left" in line for line in progress)
         attachments = synchronise.sync_attachments(env, quiet).items
-        assert synchronise.sync_hashes(env, quiet).new == 7
+        assert sync_hashes(env, quiet).new == 7
         assert known(env) == (7, 7, attachments)
 
         house.museum.edit_object(ids[2], title="Kirves")
@@ -58,7 +58,7 @@ def test_everything_the_first_time_and_changes_afterwards(house: House) -> None:
         assert again.since is not None
         assert object_row(env, ids[2]).title == "Kirves"
         assert synchronise.sync_attachments(env, quiet).items == 0
-        assert synchronise.sync_hashes(env, quiet).new == 0
+        assert sync_hashes(env, quiet).new == 0
 
 
 @pytest.mark.parametrize("hours", [-5, 5])
@@ -81,29 +81,6 @@ def test_passing_failures_are_not_seen(house: House, env: Environment) -> None:
     with house.environment(museumplus={"retries": 3}) as patient:
         synchronise_all(patient)
     assert known(env)[:2] == (3, 3)
-
-
-@pytest.mark.parametrize("how", ["killed", "museumplus fails"])
-def test_a_sync_that_ended_in_the_middle_is_run_again_and_is_whole(house: House, how: str) -> None:
-    ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(4)]
-
-    def end(line: str) -> None:
-        if ": 2 of" in line:
-            if how == "killed":
-                raise Killed
-            house.museum.faults.fail_next(3, path_contains="/search")
-
-    with house.environment(museumplus=SMALL_PAGES) as env:
-        for sync in (synchronise.sync_objects, synchronise.sync_attachments):
-            with pytest.raises((Killed, TransientFailure)):
-                sync(env, end)
-        # What changed and what came since must not be lost between the two.
-        house.museum.edit_object(1_000_000, title="Kirves")
-        house.museum.delete_object(ids[0])
-        old_object(house)
-        synchronise_all(env)
-        assert known(env)[0] == 7
-        assert object_row(env, 1_000_000).title == "Kirves"
 
 
 def test_a_sync_that_fails_after_an_earlier_one_still_reads_what_it_missed(house: House, env: Environment) -> None:
@@ -205,7 +182,7 @@ def test_so_many_unknown_items_are_asked_for_that_a_sync_does_not_take_for_ever(
     ids = [old_object(house) for _ in range(5)]
     for object_id in ids:
         forbid(house, object_id)
-    monkeypatch.setattr(synchronise, "UNKNOWN_LIMIT", 3)
+    monkeypatch.setattr(scrape, "UNKNOWN_LIMIT", 3)
     with house.environment(museumplus=SMALL_PAGES) as env:
         assert synchronise.sync_objects(env, quiet).unreadable == 5
         for object_id in ids:
@@ -229,35 +206,6 @@ def test_an_empty_answer_of_a_moment_is_not_the_end_of_the_catalogue(house: Hous
         assert synchronise.sync_objects(env, slip).items == 5
 
 
-def test_a_catalogue_of_which_less_comes_than_was_said_is_read_again(house: House) -> None:
-    for _ in range(10):
-        old_object(house)
-
-    def end(line: str) -> None:
-        if ": 4 of" in line:
-            house.museum.faults.replace_body("/module/Object/search", EMPTY_PAGE)
-
-    with house.environment(museumplus=SMALL_PAGES) as env:
-        with pytest.raises(TransientFailure, match="nothing more after 4 items, though it spoke of 13, and of 9"):
-            synchronise.sync_objects(env, end)
-        house.museum.faults.replace_body("/module/Object/search", None)
-        again = synchronise.sync_objects(env, quiet)
-        assert (again.items, again.since) == (13, None)
-
-
-def test_what_is_deleted_while_the_catalogue_is_read_is_not_missed(house: House) -> None:
-    ids = [old_object(house) for _ in range(10)]
-
-    def delete(line: str) -> None:
-        if ": 4 of" in line:
-            for object_id in ids[-4:]:
-                house.museum.delete_object(object_id)
-
-    with house.environment(museumplus=SMALL_PAGES) as env:
-        assert synchronise.sync_objects(env, delete).items == 9
-        assert synchronise.sync_objects(env, quiet).since is not None
-
-
 # Stopping early
 
 
@@ -276,25 +224,6 @@ def ask_to_stop() -> Iterator[Callable[[str], None]]:
     signal.signal(stopping.SIGNAL, before)
 
 
-@pytest.mark.parametrize(
-    "sync", [synchronise.sync_objects, synchronise.sync_attachments], ids=["objects", "attachments"]
-)
-def test_a_scrape_that_is_asked_to_stop_ends_at_the_end_of_a_page_and_does_not_count(
-    house: House,
-    ask_to_stop: Callable[[str], None],
-    sync: Callable[[Environment, Log], SyncResult],
-) -> None:
-    for _ in range(3):
-        old_object(house, ("kuva.jpg", JPEG))
-    with house.environment(museumplus=SMALL_PAGES) as env:
-        stopped = sync(env, ask_to_stop)
-        assert (stopped.items, stopped.partial) == (2, True)
-        stopping.listen()
-        whole = sync(env, quiet)
-        assert (whole.partial, whole.since) == (False, None)
-        assert whole.items > 4
-
-
 def test_a_scrape_that_is_asked_to_stop_leaves_unknown_items_to_the_next_one(
     house: House, ask_to_stop: Callable[[str], None]
 ) -> None:
@@ -309,23 +238,3 @@ def test_a_scrape_that_is_asked_to_stop_leaves_unknown_items_to_the_next_one(
         assert (stopped.items, stopped.partial) == (2, True)
         stopping.listen()
         assert synchronise.sync_objects(env, quiet).items == 3
-
-
-def test_hashes_end_between_two_batches_when_they_are_asked_to_stop(
-    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch, ask_to_stop: Callable[[str], None]
-) -> None:
-    monkeypatch.setattr(synchronise, "HASH_BATCH", 2)
-    synchronise.sync_objects(env, quiet)
-    synchronise.sync_attachments(env, quiet)
-    lines: list[str] = []
-
-    def log(line: str) -> None:
-        lines.append(line)
-        ask_to_stop(line)
-
-    stopped = synchronise.sync_hashes(env, log)
-    assert (stopped.items, stopped.partial) == (2, True)
-    assert lines[-1] == "sync_hashes: stops early, as asked, after 2 objects"
-    stopping.listen()
-    assert synchronise.sync_hashes(env, quiet).partial is False
-    assert known(env)[1] == 3

@@ -10,28 +10,37 @@ import json
 import resource
 import stat
 import sys
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
+
+from passari_dagster.sip import problems
+from passari_dagster.sip.archives.member import CarefulFile
 
 _MEMORY, _SECONDS = 600 * 1024 * 1024, 60  # of address space, of CPU
 _CODERS, _PROPERTIES, _NAME = 8, 16, 1100  # more than can be unpacked
 
 
-def table(stream: IO[bytes], most: int) -> dict[str, Any]:
+def table(stream: BinaryIO, most: int) -> dict[str, Any]:
     """Folders (compressed streams) and members of an archive, or its `fault`.
 
     Arguments:
         most: members that are told, and one more if there are more.
+
+    Raises:
+        OSError: a fault of the file system.
     """
     import py7zr
     from py7zr.exceptions import PasswordRequired
 
     stream.seek(0)
+    file = CarefulFile(stream, None, problems.ARCHIVE_DAMAGED)
     try:
-        with py7zr.SevenZipFile(stream) as archive:
+        with py7zr.SevenZipFile(cast("BinaryIO", file)) as archive:
             return _table(archive, most)
     except PasswordRequired:
         return {"fault": "encrypted"}
     except Exception as error:  # of any kind, py7zr declares none
+        if file.fault is not None:
+            raise file.fault from None
         return {"fault": f"{type(error).__name__}: {error}"[:300]}
 
 

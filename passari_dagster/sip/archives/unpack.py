@@ -1,7 +1,8 @@
 """`unpack_in_place`: an archive becomes a directory of the same name, or a content problem that tells all its faults.
 
 An archive is gone through twice. The first time everything that it tells is checked, and nothing is written; the
-second time each file is written, in pieces, with its digest, and held to what was told.
+second time each file is written, in pieces, with its digest, and held to what was told. Before the files, or a fault of
+it, are believed, the archive is compared with its download: a TAR has no checksum of what is in it.
 
 An archive in an archive is refused, not unpacked: the limits then hold for all that one attachment can become, nothing
 is decompressed to be thrown away, and each decompression that the package tells of is one that a person asked for.
@@ -14,17 +15,19 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from passari_dagster import durable
 from passari_dagster.durable import sync_directory
-from passari_dagster.errors import ContentProblem
+from passari_dagster.errors import ContentProblem, TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.archives import sevenzips, tars, zips
+from passari_dagster.sip.archives.leftovers import is_leftover
 from passari_dagster.sip.archives.member import Member, MembersOf
 from passari_dagster.sip.files import open_regular
 from passari_dagster.sip.names import check_path
@@ -35,7 +38,6 @@ MAX_PATH_BYTES = 1024
 """Of a path in an archive: with the directory where packages are made before it, the system must be able to open it."""
 
 _HARMLESS = 10 * 1024 * 1024  # bytes; so little is no bomb, whatever its ratio
-_MOST_TOLD, _LONGEST_LINE = 100, 500
 _LATEST = 253402300800.0  # the year 10000
 _DRIVE = re.compile(r"[A-Za-z]:")
 _SUFFIXES = frozenset({"", ".attachment", ".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".7z"})
@@ -46,7 +48,7 @@ class Limits:
     """What an archive may become; settings say how much.
 
     Arguments:
-        files: most members.
+        files: most files and directories, whether the archive tells of them or not.
         size: most bytes, of all files together.
         ratio: most bytes for each byte of the archive.
     """
@@ -64,13 +66,15 @@ class Unpacked:
         kind: `ZIP`, `TAR` or `7z`.
         date: when it was done.
         files: SHA-256 of each file, by its path in the archive's directory.
-        left_out: directories in which there was nothing: a package has none.
+        leftovers: files that were left out; see `leftovers`.
+        empty: directories in which there was nothing, which are left out: a package has none.
     """
 
     kind: str
     date: datetime
     files: Mapping[PurePosixPath, str]
-    left_out: tuple[PurePosixPath, ...]
+    leftovers: tuple[PurePosixPath, ...]
+    empty: tuple[PurePosixPath, ...]
 
 
 def kind_of(path: Path, limits: Limits) -> str | None:
@@ -93,7 +97,9 @@ def unpack_in_place(
     place: PurePosixPath,
     limits: Limits,
     *,
+    sha256: str,
     allow_non_ascii: bool = False,
+    leave_out_leftovers: bool = False,
 ) -> Unpacked:
     """Put a directory of the same name in the place of the archive. All is on disk when it returns.
 
@@ -104,10 +110,13 @@ def unpack_in_place(
         scratch: directory to work in, on the same file system; it is removed, before and after.
         place: path that the directory has in the package.
         limits: what the archive may become.
+        sha256: lower-case hex digest of the archive, of when it was downloaded.
         allow_non_ascii: see `names.safe_name`.
+        leave_out_leftovers: of operating systems; see `leftovers`.
 
     Raises:
         ContentProblem: it cannot be unpacked: the reason of the first fault, all in the detail. The archive stays.
+        TransientFailure: it is not the file that was downloaded.
         OSError: the disk is full, or another fault of the file system.
     """
     found = _kind(archive, limits)
@@ -116,16 +125,30 @@ def unpack_in_place(
     kind, members_of = found
     _remove(scratch)
     try:
-        with open_regular(archive) as stream:
+        with open_regular(archive) as stream, _believed_if_unchanged(archive, place, sha256):
             plan = _looked_through(stream, members_of, place, limits, allow_non_ascii)
-            files = _written(stream, members_of, scratch, plan, limits)
+            files, left_out = _written(stream, members_of, scratch, plan, limits, leave_out_leftovers)
         archive.unlink()
         scratch.rename(archive)
         sync_directory(archive.parent)
     finally:
         _remove(scratch)
-    empty = plan.directories - {parent for path in files for parent in path.parents}
-    return Unpacked(kind, datetime.now(timezone.utc), files, tuple(sorted(empty)))
+    empty = plan.directories - _parents([*files, *left_out])
+    return Unpacked(kind, datetime.now(timezone.utc), files, tuple(sorted(left_out)), tuple(sorted(empty)))
+
+
+@contextmanager
+def _believed_if_unchanged(archive: Path, place: PurePosixPath, sha256: str) -> Iterator[None]:
+    """What is done with the archive counts, for good or ill, if it is still the one that was downloaded."""
+    problem = None
+    try:
+        yield
+    except ContentProblem as found:
+        problem = found
+    if durable.sha256_of(archive) != sha256:
+        raise TransientFailure(f"{place} is no longer the file that was downloaded; it is downloaded again")
+    if problem is not None:
+        raise problem
 
 
 def _remove(scratch: Path) -> None:
@@ -168,13 +191,9 @@ class _Faults:
     def raise_any(self) -> None:
         """Together: the reason is the first one's."""
         if self._found:
-            first, more = self._found[0], len(self._found) - _MOST_TOLD
-            lines = [str(problem)[:_LONGEST_LINE] for problem in self._found[:_MOST_TOLD]]
-            detail = (
-                first.detail[:_LONGEST_LINE]
-                if len(lines) == 1
-                else "\n".join(lines + ([f"and {more} more"] if more > 0 else []))
-            )
+            first = self._found[0]
+            lines = [first.detail] if len(self._found) == 1 else [str(problem) for problem in self._found]
+            detail = problems.told(lines)
             raise ContentProblem(first.reason, detail, code=first.code, advice=first.advice)
 
 
@@ -239,19 +258,22 @@ def _looked_through(
     packed, size = os.fstat(stream.fileno()).st_size, 0
     try:
         for number, member in enumerate(members_of(stream, limits.files), 1):
-            if number > limits.files:
-                raise problems.ARCHIVE_TOO_MANY_FILES.found(f"more than {limits.files} (sip.archive_max_files)")
-            size += member.size
-            if size > limits.size:
-                raise problems.ARCHIVE_TOO_LARGE.found(f"more than {limits.size} bytes (sip.archive_max_bytes)")
-            if size > max(_HARMLESS, packed * limits.ratio):
-                raise problems.ARCHIVE_RATIO.found(f"{size} bytes of {packed} (sip.archive_max_ratio)")
             try:
                 if member.problem is not None:
                     raise member.problem
                 plan.add(member)
             except ContentProblem as problem:
                 faults.add(problem)
+            # Of the directories above a member the archive need not tell.
+            if max(number, len(plan.files) + len(plan.directories)) > limits.files:
+                raise problems.ARCHIVE_TOO_MANY_FILES.found(
+                    f"more than {limits.files} files and directories (sip.archive_max_files)"
+                )
+            size += member.size
+            if size > limits.size:
+                raise problems.ARCHIVE_TOO_LARGE.found(f"more than {limits.size} bytes (sip.archive_max_bytes)")
+            if size > max(_HARMLESS, packed * limits.ratio):
+                raise problems.ARCHIVE_RATIO.found(f"{size} bytes of {packed} (sip.archive_max_ratio)")
     except ContentProblem as problem:  # there is no going on
         faults.add(problem)
     else:
@@ -262,12 +284,13 @@ def _looked_through(
 
 
 def _written(
-    stream: BinaryIO, members_of: MembersOf, target: Path, plan: _Plan, limits: Limits
-) -> dict[PurePosixPath, str]:
-    """Every file on disk, with its digest."""
+    stream: BinaryIO, members_of: MembersOf, target: Path, plan: _Plan, limits: Limits, leave_out_leftovers: bool
+) -> tuple[dict[PurePosixPath, str], list[PurePosixPath]]:
+    """Every file on disk, with its digest, and the leftovers that are not."""
     digests: dict[PurePosixPath, str] = {}
+    left_out: list[PurePosixPath] = []
     faults = _Faults()
-    directories = sorted({parent for path in plan.files for parent in path.parents})
+    directories = sorted(_parents(plan.files))
     for directory in directories:  # one sorts before what is in it
         (target / directory).mkdir()
     try:
@@ -276,17 +299,33 @@ def _written(
             if path is None or member.directory:
                 continue
             try:
-                digests[path] = _write(member, target / path)
+                digest = _write(member, target / path)
+                if leave_out_leftovers and is_leftover(target / path):
+                    (target / path).unlink()
+                    left_out.append(path)
+                    continue
+                digests[path] = digest
                 if _kind(target / path, limits) is not None:
                     raise problems.ARCHIVE_NESTED.found()
             except ContentProblem as problem:
                 faults.add(problem, member)
     except ContentProblem as problem:
         faults.add(problem)
+    if not digests and not faults:
+        faults.add(problems.ARCHIVE_EMPTY.found("but for leftovers of operating systems"))
     faults.raise_any()
+    kept = _parents(digests)
     for directory in reversed(directories):
-        sync_directory(target / directory)
-    return digests
+        if directory in kept:
+            sync_directory(target / directory)
+        else:
+            (target / directory).rmdir()
+    return digests, left_out
+
+
+def _parents(paths: Iterable[PurePosixPath]) -> set[PurePosixPath]:
+    """All directories that these files are in."""
+    return {parent for path in paths for parent in path.parents}
 
 
 def _write(member: Member, path: Path) -> str:

@@ -27,7 +27,7 @@ SUFFIXES = frozenset(
 
 _PROCESS = "passari_dagster.sip.formats.av_process"
 _MAX_MEMORY = 3 * 1024**3  # of address space: a decoder of 8K keeps many pictures
-_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 12, 30, 12 * 3600  # a megabyte of a still film takes ten
+_MIN_SECONDS, _SECONDS_PER_MB, _MAX_SECONDS = 60, 4, 8 * 3600
 
 _SOUNDS = {"FLAC": "audio/flac", "ADTS": "audio/aac", "MPEG Audio": "audio/mpeg"}
 _CONTAINERS = {
@@ -128,15 +128,16 @@ def _played(file: Opened) -> _Seen:
         ContentProblem: they do not, or something is in it that the DPS does not take in any file.
         OSError: a fault of the file system.
     """
-    megabytes = file.stream.seek(0, os.SEEK_END) // 1_000_000
     facts = guarded.facts(
         _PROCESS,
         file.path,
         problems.AV_DAMAGED,
         too_large=problems.AV_LIMIT,
         max_memory=_MAX_MEMORY,
-        max_cpu_seconds=min(_MIN_SECONDS + _SECONDS_PER_MB * megabytes, _MAX_SECONDS),
+        max_cpu_seconds=max_cpu_seconds(file.stream.seek(0, os.SEEK_END)),
     )
+    if "unread" in facts:
+        raise problems.AV_DAMAGED.found(facts["unread"])
     every: list[Track] = facts["tracks"]
     name = str(every[0].get("format")) if every else "None"
     if name == "None":
@@ -150,6 +151,9 @@ def _played(file: Opened) -> _Seen:
         raise problems.AV_PICTURE.found()
     if any(track.get("istruncated") == "Yes" for track in every):
         raise problems.AV_DAMAGED.found("truncated: the end of the file is missing")
+    others = [track["source"] for track in every[1:] if "source" in track]
+    if others and name in ("MPEG-4", "QuickTime"):  # elsewhere it is a remark
+        raise problems.AV_DAMAGED.found(f"its sound or pictures are in another file: {others[0]!r}")
     if not all("format" in track for track in tracks):
         raise problems.AV_DAMAGED.found("the codec of a stream is not told")
     _require_known(every[0], tracks)
@@ -157,6 +161,13 @@ def _played(file: Opened) -> _Seen:
         raise problems.AV_DAMAGED.found("; ".join(facts["faults"]))
     _require_agreement(tracks, facts["streams"])
     return _Seen(every[0], tracks)
+
+
+def max_cpu_seconds(size: int) -> int:
+    """Most seconds of computing for a file of so many bytes, for a slow machine: see "Audio and video" in
+    `docs/reference/formats.md` for what was measured.
+    """
+    return min(_MIN_SECONDS + _SECONDS_PER_MB * size // 1_000_000, _MAX_SECONDS)
 
 
 def _require_known(general: Track, tracks: Sequence[Track]) -> None:

@@ -6,9 +6,10 @@ are large, and read what strangers send.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 from passari_dagster.sip.formats import guarded
 
@@ -35,10 +36,10 @@ _KEYS = frozenset(
     {"track_type", "format", "format_version", "format_profile", "codec_id", "internet_media_type", "istruncated"}
     | {"bit_depth", "bit_rate", "bit_rate_mode", "duration", "compression_mode", "writing_application", "cover"}
     | {"sampling_rate", "channel_s", "width", "height", "pixel_aspect_ratio", "display_aspect_ratio", "frame_rate"}
-    | {"color_space", "chroma_subsampling", "standard"}
+    | {"color_space", "chroma_subsampling", "standard", "source"}
 )
 _MAX_WORD = 200
-_MAX_FAULTS = 5
+_MAX_FAULTS, _MAX_COMPLAINTS = 5, 1000  # that are told, and after which a file is not decoded on
 # Lossless codecs with a checksum in each frame, which FFmpeg compares only when it is asked to.
 _CHECKED = frozenset({"flac", "ffv1"})
 
@@ -47,15 +48,18 @@ def examine(path: str) -> dict[str, object]:
     """What the two libraries see.
 
     Returns:
-        `tracks` of MediaInfo, the first is the file itself; `streams` of FFmpeg: type, codec and number of decoded
-        frames of each that is sound or pictures; `faults`: what FFmpeg complains about. A file that is none of
-        `DEMUXERS` is not decoded.
+        `tracks` of MediaInfo, the first is the file itself, or `unread`: why there are none; `streams` of FFmpeg: type,
+        codec and number of decoded frames of each that is sound or pictures; `faults`: what FFmpeg complains about. A
+        file that is none of `DEMUXERS` is not decoded.
 
     Raises:
         MemoryError: the file needs more than there is.
         OSError: a fault of the file system.
     """
-    tracks = _tracks(path)
+    try:
+        tracks = _tracks(path)
+    except (ValueError, ElementTree.ParseError) as error:  # MediaInfo passes on what is no character, as it is
+        return {"unread": f"a title or another text in it is no Unicode: {error}"[:_MAX_WORD]}
     streams: list[tuple[str, str, int]] = []
     faults: list[str] = []
     demuxer = DEMUXERS.get(str(tracks[0].get("format"))) if tracks else None
@@ -92,8 +96,9 @@ def _decode(stream: BinaryIO, demuxer: str) -> tuple[list[tuple[str, str, int]],
     av.logging.set_level(av.logging.ERROR)
     with av.logging.Capture(local=False) as log:
         try:
-            with av.open(stream, format=demuxer) as container:
-                found = _played(container)
+            # Titles in Latin 1 are common, and no fault.
+            with av.open(stream, format=demuxer, metadata_errors="replace") as container:
+                found = _played(container, log)
         except MemoryError:  # FFmpeg's own is one too
             raise
         except Exception as error:  # hostile bytes find every way to fail
@@ -104,8 +109,8 @@ def _decode(stream: BinaryIO, demuxer: str) -> tuple[list[tuple[str, str, int]],
     return found, list(dict.fromkeys(" ".join(fault.split())[:_MAX_WORD] for fault in faults))[:_MAX_FAULTS]
 
 
-def _played(container: Any) -> list[tuple[str, str, int]]:
-    """Type, codec and number of frames of each stream."""
+def _played(container: Any, log: Sized) -> list[tuple[str, str, int]]:
+    """Type, codec and number of frames of each stream; where there are many complaints, of those up to there."""
     wanted = [stream for stream in container.streams if stream.type in ("audio", "video")]
     if len(wanted) > MAX_TRACKS:
         raise ValueError(f"more than {MAX_TRACKS} streams")
@@ -120,6 +125,8 @@ def _played(container: Any) -> list[tuple[str, str, int]]:
     for packet in container.demux(wanted):
         for _ in packet.decode():
             frames[packet.stream.index] += 1
+        if len(log) > _MAX_COMPLAINTS:
+            break
     return [(stream.type, stream.codec_context.name, frames[stream.index]) for stream in wanted]
 
 

@@ -21,7 +21,7 @@ from passari_dagster.sip.problems import Kind
 
 MAX_MEMBERS = 20_000
 MAX_DIRECTORY = 8 * 1024 * 1024
-"""Most bytes of the list of members, which is kept in memory."""
+"""Most bytes of a list of members, which is kept in memory."""
 
 MAX_RATIO = 200
 """A member of more than `LARGE` bytes that was compressed better than this is a bomb; XML comes to about 30."""
@@ -36,6 +36,8 @@ _MAX_SMALL = 4 * 1024 * 1024
 _END, _END_BYTES, _MAX_COMMENT = b"PK\x05\x06", 22, 65_535
 _LOCATOR, _LOCATOR_BYTES, _END64_BYTES = b"PK\x06\x07", 20, 56
 _ENCRYPTED = 0x1
+# [Source: ODF 1.3 part 2, 2.2; ECMA-376 part 2, annex B; EPUB OCF 3.3, 4.3]
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class BadContainerError(Exception):
@@ -67,6 +69,8 @@ class Container:
         if sum(member.file_size for member in members) > MAX_CONTENT + MAX_GROWTH * size:
             raise problems.TOO_MUCH_WORK.found("the members together are too large")
         for member in members:
+            if member.compress_type not in _METHODS:
+                raise BadContainerError(f"{member.filename!r} is compressed by a method that documents may not use")
             if member.file_size > max(LARGE, MAX_RATIO * member.compress_size):
                 raise problems.TOO_MUCH_WORK.found(f"{member.filename!r} is a decompression bomb")
 
@@ -108,11 +112,20 @@ class Container:
 
         Raises:
             BadContainerError: it is missing, damaged, or not well-formed.
+            ContentProblem: more than can be checked.
         """
         try:
             return safe_xml.scan(self.chunks(name), source=name, visit=visit)
+        except safe_xml.TooMuchXmlError as error:
+            raise problems.TOO_MUCH_WORK.found(str(error)) from error
         except safe_xml.UnsafeXmlError as error:
             raise BadContainerError(str(error)) from error
+
+    def scan_list(self, name: str, visit: safe_xml.Visitor) -> tuple[str, dict[str, str]]:
+        """Read an XML member that tells of other members, and which is kept. See `scan`."""
+        if name in self._members and self._members[name].file_size > MAX_DIRECTORY:
+            raise problems.TOO_MUCH_WORK.found(f"{name!r} has more than {MAX_DIRECTORY} bytes")
+        return self.scan(name, visit)
 
     def require_sound(self, xml_suffixes: tuple[str, ...]) -> None:
         """Read every member to its end, those with one of the suffixes as XML.

@@ -64,7 +64,7 @@ def read(container: Container, told: bytes) -> FileFormat:
         elif name == f"{_OPF}spine" and "toc" in attributes:
             book.navigation = True
 
-    tag, attributes = container.scan(package, visit)
+    tag, attributes = container.scan_list(package, visit)
     if tag != f"{_OPF}package":
         raise BadContainerError(f"{package!r} is no package document")
     version = attributes.get("version")
@@ -83,7 +83,7 @@ def _require_open(container: Container) -> None:
             methods.add(attributes.get("Algorithm", ""))
 
     if _ENCRYPTION in container.names:
-        container.scan(_ENCRYPTION, visit)
+        container.scan_list(_ENCRYPTION, visit)
     if methods - _FONTS:
         raise problems.EPUB_PROTECTED.found()
 
@@ -95,7 +95,7 @@ def _package_document(container: Container) -> str:
         if name == _ROOTFILE and attributes.get("media-type") == _OPF_TYPE:
             paths.append(attributes.get("full-path", ""))
 
-    container.scan(_CONTAINER, visit)
+    container.scan_list(_CONTAINER, visit)
     if not paths:
         raise BadContainerError(f"{_CONTAINER!r} names no package document")
     return paths[0]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from passari_dagster.errors import TransientFailure
 from passari_dagster.sip import problems
 from passari_dagster.sip.problems import Kind
 
@@ -26,7 +27,10 @@ MAX_CPU_SECONDS = 120
 """A PDF of 100 MB takes less than one."""
 
 MAX_SECONDS = 600
-"""Wall time, for a disk that is slow; more where more computing is allowed."""
+"""Wall time, after which the machine or its disk is taken to be too busy."""
+
+_SECONDS_PER_CPU_SECOND = 3
+"""Of what more computing is allowed than `MAX_CPU_SECONDS`."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 _TOO_LARGE = "too_large"
@@ -52,14 +56,18 @@ def facts(
 
     Raises:
         ContentProblem: more work than is allowed, or a crash.
+        TransientFailure: it did not get to its end in time, without so much computing.
         OSError: a fault of the file system, or the process was stopped by somebody else.
     """
+    # Libraries go by the locale when they open a file by its path, which need not be ASCII.
     command = [sys.executable, "-I", "-m", module, str(path.absolute()), str(max_memory), str(max_cpu_seconds)]
-    max_seconds = MAX_SECONDS * max(1, max_cpu_seconds / MAX_CPU_SECONDS)
+    max_seconds = wall_seconds(max_cpu_seconds)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=max_seconds, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=max_seconds, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        )
     except subprocess.TimeoutExpired:
-        raise too_large.found(f"more than {max_seconds:g} seconds") from None
+        raise TransientFailure(f"{path}: {module} did not end within {max_seconds:g} seconds") from None
     if done.returncode == -signal.SIGXCPU:
         raise too_large.found(f"more than {max_cpu_seconds} seconds of computing")
     if -done.returncode in _CRASHES:
@@ -71,6 +79,11 @@ def facts(
     if found.get(_TOO_LARGE):
         raise too_large.found(f"more than {max_memory} bytes of memory are needed")
     return found
+
+
+def wall_seconds(cpu_seconds: int) -> float:
+    """How long a process may take that may compute for so long."""
+    return MAX_SECONDS + _SECONDS_PER_CPU_SECOND * max(0, cpu_seconds - MAX_CPU_SECONDS)
 
 
 def serve(examine: Callable[[str], dict[str, object]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html.entities
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -18,13 +19,16 @@ from passari_dagster.sip import problems
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.formats.opened import Opened
 from passari_dagster.sip.formats.plain_text import TextScanner
-from passari_dagster.sip.formats.xml_text import XmlScanner
+from passari_dagster.sip.formats.xml_text import Identifiers, XmlScanner
 
 MAX_BYTES = 2 * 1024 * 1024
 """Largest HTML page: html5lib makes a tree of it. XHTML is read as a stream."""
 
 MAX_ELEMENTS = 100_000
 MAX_DEPTH = 500
+MAX_CPU_SECONDS = 60
+"""The parser takes ten for a usual page of `MAX_BYTES`, and hours for one that is made for it: it copies what it has of
+a text or a comment with each ampersand or hyphen."""
 _MAX_ATTRIBUTES = 1000
 _PIECE = 2048
 
@@ -32,7 +36,7 @@ _NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 _SUFFIXES = frozenset({".html", ".htm", ".xhtml", ".xht"})
 _XML_SUFFIXES = frozenset({".xhtml", ".xht"})
 
-# The nested patterns never match one place in two ways, so that they take no more than linear time.
+# The patterns never match one place in two ways, and none begins inside another's match: they take linear time.
 _BEFORE = rb"(?:\xef\xbb\xbf)?\s*(?:<!--(?:(?!-->).)*-->\s*|<\?(?:(?!\?>).)*\?>\s*)*"
 _BEGINNING = re.compile(_BEFORE + rb"<(?:!doctype\s+)?html[\s>]", re.S | re.I)
 _DOCTYPE = re.compile(
@@ -44,7 +48,7 @@ _DOCTYPE = re.compile(
 _PUBLIC = re.compile(
     r"-//(?:W3C|IETF)//DTD (X?HTML)(?: Basic)? ?([\d.]*)( Strict| Transitional| Frameset| Final)?//EN.*"
 )
-_META_CHARSET = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
+_META_CHARSET = re.compile(rb"<meta\s[^<>]*?charset\s*=\s*(?:[\"']\s*)?([\w.:-]+)", re.I)
 _META_BYTES = 1024
 """Where the encoding of an HTML 5 page must be told. [HTML Living Standard, 4.2.5.4]"""
 
@@ -129,7 +133,7 @@ class _Page:
 
     def __init__(self, elements: frozenset[str], obsolete: frozenset[str] = frozenset()) -> None:
         self._elements, self._obsolete = elements, obsolete
-        self._ids: set[str] = set()
+        self._ids = Identifiers(problems.HTML_DAMAGED, "id")
         self._titles = 0
 
     def element(self, name: str, attributes: Mapping[Any, Any], *, anywhere: bool = True) -> None:
@@ -141,14 +145,12 @@ class _Page:
         """
         if name not in self._elements and "-" not in name and anywhere:
             raise problems.HTML_DAMAGED.found(f"there is no element {name!r} in this version")
-        if obsolete := sorted(self._obsolete & set(attributes)):
+        if anywhere and (obsolete := sorted(self._obsolete & set(attributes))):
             raise problems.HTML_DAMAGED.found(f"there is no attribute {obsolete[0]!r} in this version")
         if name == "img" and ("alt" not in attributes or "src" not in attributes):
             raise problems.HTML_DAMAGED.found("an image without `src`, or without `alt`, its text instead")
         identifier = attributes.get("id")
         if identifier is not None:
-            if identifier in self._ids:
-                raise problems.HTML_DAMAGED.found(f"the id {identifier!r} is used twice")
             self._ids.add(identifier)
         self._titles += name == "title" and anywhere
 
@@ -270,15 +272,18 @@ def _check_html(text: str, version: str, elements: frozenset[str]) -> None:
 
 
 class _Pieces:
-    """The text, as the parser reads it, in pieces: between them the tag that is being read is looked at.
+    """The text, as the parser reads it, in pieces: between them the tag that is being read is looked at, and the clock.
 
     The parser compares each attribute with all others of the tag, which a tag of many thousands would make endless.
     """
 
     def __init__(self, text: str, parser: Any) -> None:
         self._text, self._parser, self._at = text, parser, 0
+        self._until = time.thread_time() + MAX_CPU_SECONDS
 
     def read(self, size: int = -1) -> str:
+        if time.thread_time() > self._until:
+            raise problems.TEXT_TOO_LARGE.found(f"html5lib takes more than {MAX_CPU_SECONDS} seconds for it")
         token = getattr(getattr(self._parser, "tokenizer", None), "currentToken", None)
         if token and isinstance(token.get("data"), list) and len(token["data"]) > _MAX_ATTRIBUTES:
             _too_many_attributes()

@@ -89,7 +89,7 @@ def _content_types(container: Container) -> dict[str, str]:
         elif name == f"{_TYPES_NS}Default":
             types[attributes.get("Extension", "").lower()] = content_type
 
-    container.scan(TYPES, visit)
+    container.scan_list(TYPES, visit)
     return types
 
 
@@ -100,7 +100,7 @@ def _main_part(container: Container) -> str:
         if name == _RELATIONSHIP and attributes.get("Type") in _MAIN_PART:
             targets.append(attributes.get("Target", ""))
 
-    container.scan(_RELATIONSHIPS, visit)
+    container.scan_list(_RELATIONSHIPS, visit)
     if len(targets) != 1:
         raise BadContainerError(f"{len(targets)} main parts")
     return posixpath.normpath("/" + unquote(targets[0])).lstrip("/")

@@ -25,6 +25,9 @@ _MAX_VALUES = 500_000  # more strips or tiles than that are not believable
 _MAX_SAMPLES = 1_000
 _MAX_SHORT_TEXT = 64
 _MAX_DIRECTORIES = 5_000
+_MAX_WORK = 100_000_000
+"""Most entries and values of all directories together that are looked at, each as often as it is: many directories may
+share their values, and entries. It takes some five seconds."""
 
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES, _PLANAR = 273, 278, 279, 284
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
@@ -47,6 +50,7 @@ class Tiff:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._work = 0
         self.size = stream.seek(0, os.SEEK_END)
         header = self.read(0, 8)
         self.byte_order = {b"II": "little endian", b"MM": "big endian"}[header[:2]]
@@ -61,6 +65,16 @@ class Tiff:
         if len(data) != size:
             raise BadImageError("truncated: the directory is incomplete")
         return data
+
+    def work(self, entries: int = 0, values: int = 0) -> None:
+        """Say what will be looked at. An entry is as much work as 200 values.
+
+        Raises:
+            BadImageError: all together is too much.
+        """
+        self._work += 200 * entries + values
+        if self._work > _MAX_WORK:
+            raise BadImageError("the directories are too many, or too long")
 
     def pages(self) -> Iterator[Directory]:
         """The directories, from the first to the last."""
@@ -82,6 +96,7 @@ class Directory:
         if offset % 2 or offset < 8:
             raise BadImageError("the directory is at an odd place")
         (count,) = struct.unpack(f"{tiff.sign}H", tiff.read(offset, 2))
+        tiff.work(entries=count)
         raw = tiff.read(offset + 2, 12 * count + 4)
         (self.next,) = struct.unpack(f"{tiff.sign}I", raw[-4:])
         self.entries: dict[int, _Entry] = {}
@@ -115,6 +130,7 @@ class Directory:
             return default
         if entry.kind not in _INTEGERS or not 0 < entry.count <= _MAX_VALUES:
             raise BadImageError(f"tag {tag} has a bad type or length")
+        self.tiff.work(values=entry.count)
         values = array(_INTEGERS[entry.kind], self.tiff.read(entry.offset, _TYPE_BYTES[entry.kind] * entry.count))
         if (self.tiff.sign == "<") != (sys.byteorder == "little"):
             values.byteswap()

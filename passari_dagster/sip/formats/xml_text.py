@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from lxml import etree
 
+from passari_dagster import safe_xml
 from passari_dagster.sip import problems
 from passari_dagster.sip.formats import accepted
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.formats.opened import Opened
+from passari_dagster.sip.problems import Kind
 
 KNOWN_SCHEMAS = frozenset(
     {
@@ -41,6 +43,8 @@ _DECLARATION = re.compile(
 )
 _MAX_DECLARATION = 256
 _MAX_OUTSIDE = 16 * 1024 * 1024
+_MAX_IDS, _MAX_IDS_LENGTH = 200_000, 5_000_000
+_PIECE = 64 * 1024  # of which the parser makes a tree before it is looked at
 
 _OTHER_FORMATS = {
     "http://www.w3.org/2000/svg": "image/svg+xml",
@@ -59,6 +63,33 @@ def read_xml(file: Opened) -> FileFormat:
     for chunk in file.chunks:
         scanner.feed(chunk)
     return FileFormat("text/xml", "1.0", scanner.charset())
+
+
+class Identifiers:
+    """Those of a document: none may be used twice.
+
+    Arguments:
+        damaged: what it is if one is.
+        name: of the attribute.
+    """
+
+    def __init__(self, damaged: Kind, name: str) -> None:
+        self._damaged, self._name = damaged, name
+        self._seen: set[str] = set()
+        self._length = 0
+
+    def add(self, identifier: str) -> None:
+        """The next one.
+
+        Raises:
+            ContentProblem: it was there before, or there are too many to be kept.
+        """
+        if identifier in self._seen:
+            raise self._damaged.found(f"the {self._name} {identifier[:100]!r} is used twice")
+        self._seen.add(identifier)
+        self._length += len(identifier)
+        if len(self._seen) > _MAX_IDS or self._length > _MAX_IDS_LENGTH:
+            raise problems.TEXT_TOO_LARGE.found(f"more than {_MAX_IDS} attributes {self._name}, or too long ones")
 
 
 class XmlScanner:
@@ -82,7 +113,7 @@ class XmlScanner:
         self._look, self._entities = look or self._plain, entities
         self._decoder = codecs.getincrementaldecoder(codec)()
         self._parser = etree.XMLPullParser(
-            events=("start", "end", "comment", "pi"),
+            events=("start", "end", "comment", "pi", "start-ns"),
             resolve_entities="internal" if entities else False,
             no_network=True,
             load_dtd=False,
@@ -92,23 +123,36 @@ class XmlScanner:
         self._root_seen = False
         self._depth = 0
         self._outside = 0
-        self._ids: set[str] = set()
+        self._ids = Identifiers(problems.XML_DAMAGED, "xml:id")
+        self._limits = safe_xml.Limits("the document")
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes of the file.
 
         Raises:
             ContentProblem: not well-formed, a document type declaration (the way in for entity bombs; the DPS
-                would look for the DTD and not find it), or a schema that is not in the DPS's catalogue.
+                would look for the DTD and not find it), a schema that is not in the DPS's catalogue, or more names
+                and identifiers than can be kept.
         """
         self._decode(chunk, final=False)
+        for at in range(0, len(chunk), _PIECE):
+            self._parse(chunk[at : at + _PIECE])
+
+    def _parse(self, piece: bytes | None) -> None:
+        """The next bytes for the parser; None: there are no more."""
         try:
-            self._parser.feed(chunk)
+            if piece is None:
+                self._parser.close()
+            else:
+                self._limits.data(piece)
+                self._parser.feed(piece)
             elements = self._read_events()
         except etree.XMLSyntaxError as error:
             raise problems.XML_DAMAGED.found(str(error)) from error
-        if self._depth == 0 and not elements:
-            self._outside += len(chunk)
+        except safe_xml.TooMuchXmlError as error:
+            raise problems.TEXT_TOO_LARGE.found(str(error)) from error
+        if self._depth == 0 and not elements and piece is not None:
+            self._outside += len(piece)
         if self._outside > _MAX_OUTSIDE:
             # What is outside the root element cannot be dropped while it is parsed.
             raise problems.XML_DAMAGED.found(f"more than {_MAX_OUTSIDE} bytes outside the root element")
@@ -120,11 +164,7 @@ class XmlScanner:
             ContentProblem: see `feed`.
         """
         self._decode(b"", final=True)
-        try:
-            self._parser.close()
-            self._read_events()
-        except etree.XMLSyntaxError as error:
-            raise problems.XML_DAMAGED.found(str(error)) from error
+        self._parse(None)
         return self._charset
 
     def _read_events(self) -> bool:
@@ -136,6 +176,10 @@ class XmlScanner:
         elements = False
         for event, node in self._parser.read_events():
             elements = elements or event in ("start", "end")
+            if event == "start-ns":
+                for name in node:  # a prefix and its namespace
+                    self._limits.name(str(name))
+                continue
             if event == "start":
                 self._depth += 1
                 self._start(node)
@@ -143,6 +187,8 @@ class XmlScanner:
             if event == "end":
                 self._depth -= 1
                 node.clear(keep_tail=True)
+            elif event == "pi":
+                self._limits.name(str(getattr(node, "target", None)))
             parent = node.getparent()
             if parent is not None:
                 while (previous := node.getprevious()) is not None:
@@ -153,12 +199,11 @@ class XmlScanner:
         if not self._root_seen:
             self._root_seen = True
             self._root(element)
+        self._limits.element(str(element.tag), element.keys())
         self._look(element)
         identifier = element.get(_XML_ID)
         if identifier is not None:
             # The parser forgets those of the elements that were dropped.
-            if identifier in self._ids:
-                raise problems.XML_DAMAGED.found(f"xml:id {identifier!r} is used twice")
             self._ids.add(identifier)
 
     def _root(self, element: etree._Element) -> None:

@@ -33,6 +33,7 @@ SAMPLES = [
     Sample("ilman.attachment", _html5, _5),
     Sample("bom.htm", lambda: b"\xef\xbb\xbf" + _html5(head="<title>x</title>"), _5),
     Sample("svg.html", lambda: _html5("<body><svg><title>x</title><g/></svg><my-tag></my-tag></body>"), _5),
+    Sample("kaava.html", lambda: _html5("<body><math><mtable frame='solid'><mtr/></mtable></math></body>"), _5),
     Sample("ikuinen.html", lambda: _html5().replace(b"html>", b'html SYSTEM "about:legacy-compat">', 1), _5),
     Sample("vanha.html", _html4, _4),
     Sample("fontti.html", lambda: _html4(" Transitional", "<body><p><font size='2'>x</font></p></body>"), _4),

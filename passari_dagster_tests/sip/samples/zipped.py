@@ -24,6 +24,18 @@ def pack(members: Mapping[str, bytes], *, stored: tuple[str, ...] = ("mimetype",
     return out.getvalue()
 
 
+def with_method(members: Mapping[str, bytes], method: int) -> bytes:
+    """The last member is compressed by another method, and damaged."""
+    data = bytearray(pack(members))
+    out = io.BytesIO(data)
+    with zipfile.ZipFile(out, "a") as archive:
+        place = archive.start_dir
+        archive.writestr("other.bin", bytes(range(256)) * 100, compress_type=method)
+    data = bytearray(out.getvalue())
+    data[place + 60 : place + 80] = bytes(20)
+    return bytes(data)
+
+
 def without(members: Members, *names: str) -> Members:
     """All members but these."""
     return {name: data for name, data in members.items() if name not in names}
@@ -223,7 +235,9 @@ BROKEN = [
     Broken("kirje.docx", lambda: pack(without(ooxml(), "[Content_Types].xml")), _OFFICE, "no content types"),
     Broken("kirje.docx", lambda: pack({**ooxml(), "word/document.xml": b"<a/>"}), _OFFICE, "the text is none"),
     Broken("kirje.docx", lambda: pack({**ooxml(), "docProps/app.xml": _ENTITY_BOMB}), _OFFICE, "an entity bomb"),
-    Broken("kirje.docx", lambda: pack({**ooxml(), "a.xml": b"<a>" * 2000}), _OFFICE, "elements without end"),
+    Broken("kirje.docx", lambda: pack({**ooxml(), "a.xml": b"<a>" * 2000}), _LARGE, "elements without end"),
+    Broken("kirje.docx", lambda: with_method(ooxml(), zipfile.ZIP_LZMA), _OFFICE, "a member by LZMA, damaged"),
+    Broken("kirje.odt", lambda: with_method(odf(), zipfile.ZIP_BZIP2), _OFFICE, "a member by bzip2, damaged"),
     Broken("kirje.docx", lambda: _zip_encrypted(pack(ooxml())), _PASSWORD, "a password of ZIP"),
     Broken("kirje.docx", lambda: pack({**ooxml(), "a.bin": bytes(_BOMB_BYTES)}), _LARGE, "a bomb"),
     Broken("kirje.docx", _many_members, _LARGE, "too many members"),

@@ -1,0 +1,114 @@
+"""The audit log: who did what, when, why, and to which objects.
+
+An event is recorded in the transaction that does what it tells of, so that neither is there without the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from passari_dagster.catalogue.models import AuditEvent, audit_event_objects
+
+SAMPLE = 20
+"""Objects of an event that are told by id."""
+_OBJECTS = text(
+    "INSERT INTO audit_event_objects (audit_event_id, museum_object_id) "
+    "SELECT DISTINCT CAST(:event AS bigint), unnest(CAST(:ids AS bigint[]))"
+)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who does something.
+
+    Arguments:
+        who: the login, or what is known instead of it, such as `unknown (ui)`.
+        run_id: Dagster's run in which it is done; None: the command line.
+    """
+
+    who: str
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What was recorded.
+
+    Arguments:
+        objects: of how many objects it tells.
+        object_ids: the first of them, by id.
+    """
+
+    id: int
+    date: datetime
+    who: str
+    action: str
+    reason: str
+    details: str
+    run_id: str | None
+    objects: int
+    object_ids: tuple[int, ...]
+
+
+def record(
+    session: Session,
+    actor: Actor,
+    action: str,
+    *,
+    now: datetime,
+    reason: str = "",
+    details: str = "",
+    object_ids: Collection[int] = (),
+) -> None:
+    """Record what is done in this transaction.
+
+    Arguments:
+        action: name of the job or command.
+        reason: why, in the person's words.
+        details: what exactly, in a few words.
+    """
+    event = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
+    session.add(event)
+    session.flush()
+    if object_ids:
+        session.execute(_OBJECTS, {"event": event.id, "ids": list(object_ids)})
+
+
+def events(session: Session, *, limit: int, object_id: int | None = None, since: datetime | None = None) -> list[Event]:
+    """The last events, newest first.
+
+    Arguments:
+        limit: most of them.
+        object_id: those that tell of this object only.
+        since: those from that moment on only.
+    """
+    query = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if object_id is not None:
+        told = select(audit_event_objects.c.audit_event_id).where(audit_event_objects.c.museum_object_id == object_id)
+        query = query.where(AuditEvent.id.in_(told))
+    if since is not None:
+        query = query.where(AuditEvent.date >= since)
+    found = []
+    for row in session.scalars(query):
+        of_event = audit_event_objects.c.audit_event_id == row.id
+        ids = select(audit_event_objects.c.museum_object_id).where(of_event).order_by("museum_object_id").limit(SAMPLE)
+        number = session.scalar(select(func.count()).select_from(audit_event_objects).where(of_event)) or 0
+        found.append(
+            Event(
+                id=row.id,
+                date=row.date,
+                who=row.who,
+                action=row.action,
+                reason=row.reason,
+                details=row.details,
+                run_id=row.run_id,
+                objects=number,
+                object_ids=tuple(session.scalars(ids)),
+            )
+        )
+    return found

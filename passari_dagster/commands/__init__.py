@@ -1,0 +1,1 @@
+"""The commands of `passari-dagster`, by what they are about: options and words only. `cli` puts them together."""

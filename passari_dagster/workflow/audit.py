@@ -1,0 +1,31 @@
+"""What the use cases need of the audit log; the log itself is the catalogue's."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+from passari_dagster.catalogue.audit import Actor, Event, events, record
+from passari_dagster.errors import PermanentFailure
+
+__all__ = ["Actor", "Event", "events", "on_the_command_line", "record", "require_reason"]
+
+
+def on_the_command_line() -> Actor:
+    """Whoever runs this process, by the operating system's word."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name
+        user = "unknown"
+    return Actor(who=f"{user}@{socket.gethostname()} (command line)")
+
+
+def require_reason(reason: str) -> str:
+    """The reason without white space around it.
+
+    Raises:
+        PermanentFailure: there is none.
+    """
+    if not reason.strip():
+        raise PermanentFailure("a reason is needed: it is kept in the audit log, for those who ask later")
+    return reason.strip()
