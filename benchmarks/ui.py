@@ -14,7 +14,8 @@ system wrote for one object and its syncs, so that it has the same size and shap
 | plots_page_s | the same, and its history plotted |
 | runs_page_s | Runs |
 
-Each is the median of five visits in one browser; `first_…` is the first one, which also fetches Dagster's scripts.
+Each is the median of five visits in one browser; `first_…` is the first one, which also fetches Dagster's scripts, and
+`…_cpu_s` what a visit costs the webserver and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from sqlalchemy import create_engine, text
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
+from benchmarks.pipeline import cpu_seconds
 from passari_dagster_tests import grown
 from passari_dagster_tests.grown import FIRST_KEY, Growth
 from passari_dagster_tests.running import Running, running_system
 from passari_dagster_tests.screenshots import PARTITIONS, Browser, browser_at
 
 VISITS = 5
+SERVERS = ("webserver", "postgres")
 KEYS = "museum_object"
 OPEN_BACKFILLS = "{partitionBackfillsOrError(status: REQUESTED) {...on PartitionBackfills {results {id}}}}"
 TABLES = {"keys": "dynamic_partitions", "runs": "runs", "events": "event_logs", "backfills": "bulk_actions"}
@@ -103,20 +106,17 @@ def fill(running: Running, objects: int, keys: int, copies: int) -> dict[str, in
     return {"museum_objects": objects, **held}
 
 
-def visit(open_page: Callable[[], object], picture: Path | None, browser: Browser) -> list[float]:
+def visit(open_page: Callable[[], object]) -> list[float]:
     """Seconds of each visit.
 
     Arguments:
         open_page: ends when the page shows its rows.
-        picture: where it is saved; None: nowhere.
     """
     seconds = []
     for _ in range(VISITS):
         begun = time.monotonic()
         open_page()
         seconds.append(time.monotonic() - begun)
-    if picture:
-        browser.photograph(picture)
     return seconds
 
 
@@ -126,12 +126,8 @@ def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callab
     Arguments:
         last_key: the partition that was registered last.
     """
-    answer = running.webserver.ask(
-        "{partitionBackfillsOrError(limit: 1) {...on PartitionBackfills {results {id}}}"
-        " runsOrError(limit: 1) {...on Runs {results {runId}}}}"
-    )
-    backfill = answer["partitionBackfillsOrError"]["results"][0]["id"]
-    run = answer["runsOrError"]["results"][0]["runId"][:8]
+    newest = "{partitionBackfillsOrError(limit: 1) {...on PartitionBackfills {results {id}}}}"
+    backfill = running.webserver.ask(newest)["partitionBackfillsOrError"]["results"][0]["id"]
 
     def asset() -> None:
         browser.open("/assets/museum_objects", "Latest materialization", "new_objects", "items_per_second")
@@ -146,7 +142,7 @@ def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callab
         "backfills": lambda: browser.open("/runs?view=backfills", backfill, "Success"),
         "asset": asset,
         "plots": plots,
-        "runs": lambda: browser.open("/runs", run, "Success"),
+        "runs": lambda: browser.open("/runs", "preserve_object", "sync_objects", "Success"),
     }
 
 
@@ -164,9 +160,16 @@ def measure(quick: bool, screenshots: str | None = None) -> dict[str, Any]:
         with browser_at(running) as browser:
             browser.resize(1280, 900)
             for name, open_page in pages(running, browser, str(FIRST_KEY + copies)).items():
-                seconds = visit(open_page, folder / f"{name}.png" if folder else None, browser)
+                before = cpu_seconds(running)
+                seconds = visit(open_page)
+                after = cpu_seconds(running)
+                figures[f"{name}_cpu_s"] = round(
+                    sum(after[service] - before[service] for service in SERVERS) / VISITS, 2
+                )
                 figures[f"{name}_page_s"] = round(statistics.median(seconds), 2)
                 figures[f"first_{name}_page_s"] = round(seconds[0], 2)
+                if folder:
+                    browser.photograph(folder / f"{name}.png")
     return figures
 
 

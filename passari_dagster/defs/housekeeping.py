@@ -58,7 +58,14 @@ def needed_by(env: Environment, partition_keys: Collection[str]) -> set[str]:
     return {str(object_id) for object_id in enqueue.in_the_workflow(env, ids_of(partition_keys))}
 
 
-@dg.asset(name=NAME, group_name=JOB_NAME, required_resource_keys={"environment"}, kinds={"postgres"})
+@dg.asset(
+    name=NAME,
+    group_name=JOB_NAME,
+    required_resource_keys={"environment"},
+    kinds={"postgres"},
+    # Such as when somebody else holds a table for longer than it waits: what was removed stays removed.
+    retry_policy=dg.RetryPolicy(max_retries=3, delay=60),
+)
 def dagster_records(context: dg.AssetExecutionContext, config: HousekeepingConfig) -> dg.MaterializeResult[None]:
     """What Dagster itself keeps: partition keys, runs, events, backfills. To materialize it removes what is old.
 
