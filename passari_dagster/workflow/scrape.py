@@ -5,13 +5,11 @@ Which scrape is due is decided in `synchronise`. A scan is a scrape of everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic
+from typing import Generic
 from zoneinfo import ZoneInfo
-
-from sqlalchemy.orm import Session
 
 from passari_dagster import stopping
 from passari_dagster.catalogue import scrapes
@@ -19,8 +17,9 @@ from passari_dagster.catalogue import synchronisation as tables
 from passari_dagster.catalogue.scrapes import Part, Scrape
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.museumplus.client import MuseumPlus
-from passari_dagster.museumplus.search import Record, SearchModule, SearchPage
+from passari_dagster.museumplus.search import Record
 from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.pages import FEW, Page, Reader, Source, cut
 from passari_dagster.workflow.progress import Progress, SyncResult
 from passari_dagster.workflow.side_by_side import SideBySide
 
@@ -28,33 +27,9 @@ UNKNOWN_LIMIT = 5000
 """Most items of unknown hash that are asked for by their ids."""
 ASKED_BY_ID = 100
 """So many ids in one search."""
-FEW = 5
-"""So many items more than one in a hundred may leave the catalogue while it is read, without a doubt of the reading."""
 PAGES_IN_A_PART = 2
-MOST_PARTS = 64
 WITNESSES = 3
 """So many items that were seen are asked for with those that were not: an answer that has none of them is wrong."""
-
-
-@dataclass(frozen=True)
-class Source(Generic[Record]):
-    """A module of MuseumPlus, and where it goes.
-
-    Arguments:
-        name: of its scrapes of changes in the database, and of all in the log.
-        scan: of its scans in the database.
-        module: MuseumPlus's name of it.
-        item: its table.
-        search: keywords as those of `MuseumPlus.search`.
-        upsert: writes records; answers how many of them are new.
-    """
-
-    name: str
-    scan: str
-    module: SearchModule
-    item: tables.Item
-    search: Callable[..., SearchPage[Record]]
-    upsert: Callable[[Session, Sequence[Record]], int]
 
 
 @dataclass(frozen=True)
@@ -82,42 +57,24 @@ class Options:
             raise ValueError("offset leaves items out: save_progress should be false with it")
 
 
-@dataclass(frozen=True)
-class _Page(Generic[Record]):
-    """A page of a part: what there is between two ids.
-
-    Arguments:
-        upto_id: None: to the end of all ids.
-        last: whether the part is read to its end.
-    """
-
-    part: Part
-    after_id: int
-    upto_id: int | None
-    records: tuple[Record, ...]
-    unreadable: tuple[int, ...]
-    last: bool
-
-    @property
-    def ids(self) -> list[int]:
-        return [*(record.id for record in self.records), *self.unreadable]
-
-
 class Scraper(Generic[Record]):
     """The scrapes of one run, and what they have come to. Transactions and log are the calling thread's."""
 
     def __init__(
         self, env: Environment, museum: MuseumPlus, source: Source[Record], options: Options, log: Log
     ) -> None:
-        self._env, self._museum, self._options, self._log = env, museum, options, log
+        self._env, self._options, self._log = env, options, log
         self._source: Source[Record] = source
         self._settings = env.settings.museumplus
+        self._reader: Reader[Record] = Reader(
+            museum, source, page_size=self._settings.page_size, limit=options.limit, offset=options.offset
+        )
         local = env.now().astimezone(ZoneInfo(env.settings.time_zone))
         self._end = env.settings.workflow.sync_end(local) if options.window else None
         self._progress = Progress(source.name, log)
         self._total: int | None = None
         self._since: datetime | None = None
-        self._read = self._new = self._removed = self._asked = 0
+        self._read = self._new = self._removed = 0
         self._unreadable: set[int] = set()
         self.partial = False
         """Whether it was to stop before it came to its end."""
@@ -188,7 +145,7 @@ class Scraper(Generic[Record]):
 
     def read_unsaved(self) -> None:
         """Read everything, or as much as was asked for, and save no progress."""
-        for page in self._pages(Part(1, None, 0), None, counted=False):
+        for page in self._reader.pages(Part(1, None, 0), None, counted=False):
             self._take(page, None)
             self._advance(page, None)
             if self._is_to_stop():
@@ -213,11 +170,11 @@ class Scraper(Generic[Record]):
 
     def _begin(self, name: str, since: datetime | None) -> Scrape:
         """Begin a scrape: how much there is, and at which time of MuseumPlus's."""
-        greatest = self._search(modified_since=since, limit=1, descending=True)
+        greatest = self._reader.search(modified_since=since, limit=1, descending=True)
         total = greatest.total
         parts = [Part(1, None, 0)]
         if total is not None and total > 2 * PAGES_IN_A_PART * self._settings.page_size:
-            lowest = self._search(modified_since=since, limit=1)
+            lowest = self._reader.search(modified_since=since, limit=1)
             if lowest.last_id is not None and greatest.last_id is not None:
                 parts = cut(lowest.last_id, greatest.last_id, total // (PAGES_IN_A_PART * self._settings.page_size))
         with self._env.transaction() as session:
@@ -237,7 +194,9 @@ class Scraper(Generic[Record]):
         # MuseumPlus gave one item and spoke of more: so what it speaks of is what matches, not what is in its answer.
         counted = scrape.total is not None and scrape.total > 1
         threads = min(self._settings.max_connections, len(scrape.parts)) if self._options.limit is None else 1
-        reading = SideBySide((self._pages(part, scrape.since, counted=counted) for part in scrape.parts), threads)
+        reading = SideBySide(
+            (self._reader.pages(part, scrape.since, counted=counted) for part in scrape.parts), threads
+        )
         left = {part.first_id for part in scrape.parts}
         for page in reading:
             self._take(page, name, scan=scan)
@@ -255,56 +214,10 @@ class Scraper(Generic[Record]):
                 scrapes.finish(session, name, started=scrape.started)
         return True
 
-    def _pages(self, part: Part, since: datetime | None, *, counted: bool) -> Iterator[_Page[Record]]:
-        """The pages of a part, read ahead of those who write them, in a thread of their own.
-
-        Arguments:
-            counted: what MuseumPlus says of how many match can be believed.
-        """
-        after_id, left, offset = part.read_id, 0, self._options.offset
-        while (limit := self._allowed()) > 0:
-            page = self._page(after_id, part.last_id, since, limit, offset)
-            if page.last_id is None:
-                if left > FEW:
-                    raise TransientFailure(
-                        f"{self._source.name}: MuseumPlus has nothing more after id {after_id}, though it spoke of "
-                        f"{left} more items; the next sync goes on there"
-                    )
-                yield _Page(part, after_id, part.last_id, (), (), last=True)
-                return
-            count = len(page.records) + len(page.unreadable)
-            self._asked += count
-            left = page.total - count if counted and page.total is not None else 0
-            last = counted and page.total is not None and left <= 0
-            upto_id = part.last_id if last else page.last_id
-            yield _Page(part, after_id, upto_id, page.records, page.unreadable, last)
-            if last:
-                return
-            after_id, offset = page.last_id, 0
-
-    def _page(
-        self, after_id: int, upto_id: int | None, since: datetime | None, limit: int, offset: int
-    ) -> SearchPage[Record]:
-        """A page. An empty one is the end, or a moment's slip that would lose the rest: it is asked for again."""
-        for _ in range(2):
-            page = self._search(after_id=after_id, upto_id=upto_id, modified_since=since, limit=limit, offset=offset)
-            if page.last_id is not None:
-                break
-        return page
-
-    def _search(self, **query: Any) -> SearchPage[Record]:
-        page: SearchPage[Record] = self._source.search(self._museum, **query)
-        return page
-
     @property
     def _batch_size(self) -> int:
         """How many items are asked for by id at once."""
         return min(ASKED_BY_ID, self._settings.page_size)
-
-    def _allowed(self) -> int:
-        """How many items the next page may have."""
-        size = self._settings.page_size
-        return size if self._options.limit is None else min(size, self._options.limit - self._asked)
 
     def _require_all(self, name: str, scrape: Scrape) -> None:
         """Compare what was read with what MuseumPlus said there is.
@@ -317,7 +230,7 @@ class Scraper(Generic[Record]):
         if not _short(read, scrape.total):
             return
         # Over many nights much may be deleted. An answer without an item tells nothing.
-        now = self._search(modified_since=scrape.since, limit=1)
+        now = self._reader.search(modified_since=scrape.since, limit=1)
         if now.last_id is None or _short(read, now.total):
             with self._env.transaction() as session:
                 scrapes.abandon(session, name)
@@ -328,7 +241,7 @@ class Scraper(Generic[Record]):
 
     # What is written
 
-    def _take(self, page: _Page[Record], name: str | None, *, scan: bool = False) -> None:
+    def _take(self, page: Page[Record], name: str | None, *, scan: bool = False) -> None:
         """Write a page, and that it was read.
 
         Arguments:
@@ -355,13 +268,13 @@ class Scraper(Generic[Record]):
         Returns:
             which there are.
         """
-        answer = self._search(ids=ids, limit=len(ids))
+        answer = self._reader.search(ids=ids, limit=len(ids))
         if answer.total is not None and answer.total > len(answer.records) + len(answer.unreadable):
             raise TransientFailure(
                 f"{self._source.name}: asked for {len(ids)} items by id, MuseumPlus spoke of {answer.total} and gave "
                 f"{len(answer.records) + len(answer.unreadable)}; set museumplus.page_size to what it gives at once"
             )
-        page = _Page(Part(1, None, 0), 0, None, answer.records, answer.unreadable, last=False)
+        page = Page(Part(1, None, 0), 0, None, answer.records, answer.unreadable, last=False)
         self._take(page, None)
         return set(page.ids)
 
@@ -378,7 +291,7 @@ class Scraper(Generic[Record]):
             "them"
         )
 
-    def _advance(self, page: _Page[Record], total: int | None) -> None:
+    def _advance(self, page: Page[Record], total: int | None) -> None:
         if page.ids:
             self._progress.advance(len(page.ids), total)
 
@@ -439,19 +352,6 @@ class Scraper(Generic[Record]):
         if self._options.limit is not None and self._read >= self._options.limit:
             return "at the limit"
         return None
-
-
-def cut(lowest: int, greatest: int, number: int) -> list[Part]:
-    """The whole id space in parts of the same width between two ids; the first and the last one have no end.
-
-    Arguments:
-        lowest, greatest: of the ids that there are now.
-        number: of parts, at most; 64 are enough for all.
-    """
-    width = -(-(greatest - lowest + 1) // min(number, MOST_PARTS))
-    borders = [1, *range(lowest + width, greatest + 1, width)]
-    ends: list[int | None] = [border - 1 for border in borders[1:]]
-    return [Part(first, last, first - 1) for first, last in zip(borders, [*ends, None], strict=True)]
 
 
 def _short(read: int, total: int | None) -> bool:

@@ -15,8 +15,9 @@ from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
 from passari_dagster.museumplus.client import MuseumPlus
 from passari_dagster.museumplus.search import AttachmentRecord, ObjectRecord, Record, SearchPage
 from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.pages import Source
 from passari_dagster.workflow.progress import Progress, SyncResult
-from passari_dagster.workflow.scrape import Options, Scraper, Source
+from passari_dagster.workflow.scrape import Options, Scraper
 
 __all__ = ["Options", "Progress", "Source", "SyncResult", "sync_attachments", "sync_objects"]
 

@@ -27,7 +27,8 @@ from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.workflow import synchronise
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.hashes import sync_hashes
-from passari_dagster.workflow.scrape import Options, cut
+from passari_dagster.workflow.pages import cut
+from passari_dagster.workflow.scrape import Options
 from passari_dagster_tests.house import House, object_row, synchronise_all
 from passari_dagster_tests.workflow.stories import JPEG, Killed, later, old_object, quiet
 
