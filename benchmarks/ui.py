@@ -142,7 +142,7 @@ def pages(running: Running, browser: Browser, last_key: str) -> dict[str, Callab
         "backfills": lambda: browser.open("/runs?view=backfills", backfill, "Success"),
         "asset": asset,
         "plots": plots,
-        "runs": lambda: browser.open("/runs", "preserve_object", "sync_objects", "Success"),
+        "runs": lambda: browser.open("/runs", "preserve_object", "Success"),
     }
 
 
