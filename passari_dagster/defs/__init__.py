@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, freezing, jobs, preflight, resources, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -35,6 +35,9 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         jobs=[
             preserve_object,
             jobs.enqueue_objects,
+            freezing.freeze_objects,
+            freezing.unfreeze_objects,
+            freezing.reenqueue_objects,
             jobs.explain,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
