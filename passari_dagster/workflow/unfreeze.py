@@ -69,8 +69,8 @@ def unfreeze(
     keep: int = 0,
     sample: int | None = 20,
 ) -> Unfrozen:
-    """Unfreeze objects. A latest package that was not preserved counts no more, so that its object is eligible; its row,
-    logs and reports stay. One that the DPS has, or may have, goes on.
+    """Unfreeze objects. A latest package that was not preserved counts no more, so that its object is eligible; its
+    row, logs and reports stay. One that the DPS has, or may have, goes on.
 
     Done in sets, each a transaction with its part of the audit event. Safe to repeat.
 
