@@ -13,8 +13,8 @@ from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
-from passari_dagster.workflow import preserve
 from passari_dagster.workflow import explain as use_case
+from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
