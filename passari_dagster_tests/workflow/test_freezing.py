@@ -19,7 +19,7 @@ from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.unfreeze import Selection
 from passari_dagster_tests.catalogue.rows import add_object, add_package
-from passari_dagster_tests.house import House, confirm, object_row, package_rows, send
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     Killed,
@@ -27,6 +27,7 @@ from passari_dagster_tests.workflow.stories import (
     in_transfer,
     killed_at,
     name_of,
+    old_object,
     package,
     quiet,
 )
@@ -82,12 +83,17 @@ def is_eligible(env: Environment, object_id: int) -> bool:
         return why_not(session, object_id, now=env.now(), delays=env.delays) is None
 
 
+def eligible_objects(house: House, env: Environment, number: int) -> list[int]:
+    ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(number)]
+    synchronise_all(env)
+    return ids
+
+
 def rejected_object(house: House, env: Environment) -> int:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    house.dps.damage_next()
     send(env, object_id)
-    name = name_of(env, object_id)
-    house.dps.reject(name)
-    house.dps.wait_for(name)
+    house.dps.wait_for(name_of(env, object_id))
     confirm(env, object_id)
     assert package(env, object_id).rejected
     return object_id
@@ -118,7 +124,7 @@ def test_what_was_begun_is_cancelled_and_its_logs_stay(house: House, env: Enviro
 
 
 def test_one_that_executes_is_refused_by_name_and_the_others_go_on(house: House, env: Environment) -> None:
-    first, executing, locked, last = (eligible_object(house, env, ("kuva.jpg", JPEG)) for _ in range(4))
+    first, executing, locked, last = eligible_objects(house, env, 4)
     preserve.download_object(env, executing, quiet)
     runs = FakeRuns(live={executing: "run-7"}, waiting={executing: ["queued"]})
     with env.lock(locks.object_lock(locked), wait=1):
@@ -203,7 +209,7 @@ def test_what_may_have_been_sent_and_is_nowhere_stays_watched(house: House) -> N
 
 
 def test_a_dps_that_is_away_freezes_nothing_that_needs_it(house: House, env: Environment) -> None:
-    needs, does_not = (eligible_object(house, env, ("kuva.jpg", JPEG)) for _ in range(2))
+    needs, does_not = eligible_objects(house, env, 2)
     preserve.download_object(env, needs, quiet)
     preserve.create_sip(env, needs, quiet)
     house.dps.stop()
