@@ -1,7 +1,7 @@
 """The jobs `freeze_objects`, `unfreeze_objects` and `reenqueue_objects`."""
 
 import dagster as dg
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from passari_dagster import locks
 from passari_dagster.defs import bulk, launch
@@ -66,11 +66,6 @@ class UnfreezeConfig(dg.Config):
     reason: str = Field(min_length=1, description="why they are unfrozen; it is kept in the audit log")
     enqueue: bool = Field(default=False, description="also enqueue those that are eligible then")
     dry_run: bool = Field(default=False, description="only say what would be done")
-
-    @model_validator(mode="after")
-    def _says_which(self) -> "UnfreezeConfig":
-        unfreeze.Selection(self.with_reason, tuple(self.with_object_ids))
-        return self
 
 
 @dg.op(name="unfreeze", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
