@@ -81,7 +81,7 @@ class Browser:
 
     def type_into_the_editor(self, text: str) -> None:
         """Replace what the page's editor holds by key strokes."""
-        self.element("//*[contains(@class, 'CodeMirror-scroll')]").click()
+        self.element("//*[contains(@class, 'CodeMirror-lines')]").click()
         keys = ActionChains(self._driver)
         keys.key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).send_keys(Keys.DELETE)
         for line in text.splitlines():
@@ -212,11 +212,11 @@ def launch_in_the_launchpad(browser: Browser, job: str, config: str, picture: Pa
         the run's id.
     """
     browser.resize(1280, 640)
-    browser.open(f"/locations/passari_dagster/jobs/{job}/playground", "Launch run")
+    browser.open(f"/locations/passari_dagster/jobs/{job}/playground", "Launch Run")
     browser.type_into_the_editor(config)
     browser.see("No errors")
     browser.photograph(picture)
-    browser.click("Launch run")
+    browser.click("Launch Run")
     return browser.wait_for_run()
 
 
