@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -77,6 +78,23 @@ class Browser:
     def click(self, label: str, within: str = "") -> None:
         """Click the button that says so."""
         self.element(f"{within}//button[contains(normalize-space(), '{label}')]").click()
+
+    def type_into_the_editor(self, text: str) -> None:
+        """Replace what the page's editor holds by key strokes."""
+        self.element("//*[contains(@class, 'CodeMirror-lines')]").click()
+        keys = ActionChains(self._driver)
+        keys.key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).send_keys(Keys.DELETE)
+        for line in text.splitlines():
+            # The editor indents a new line by itself: the line begins where the person wants it.
+            keys.key_down(Keys.SHIFT).send_keys(Keys.HOME).key_up(Keys.SHIFT).send_keys(line, Keys.ENTER)
+        keys.perform()
+
+    def wait_for_run(self) -> str:
+        """Wait until the page of a run is shown; the run's id."""
+        self._wait.until(expected_conditions.url_matches(r"/runs/[0-9a-f-]{36}"))
+        found = re.search(r"/runs/([0-9a-f-]{36})", self._driver.current_url)
+        assert found
+        return found[1]
 
     def scroll_to(self, heading: str) -> None:
         """Have a heading at the top."""
@@ -181,6 +199,25 @@ def launch_by_clicks(browser: Browser, object_ids: Sequence[int], picture: Path)
     created = re.search(r"Created backfill\s+(\w+)", browser.text)
     assert created, browser.text
     return created[1]
+
+
+def launch_in_the_launchpad(browser: Browser, job: str, config: str, picture: Path) -> str:
+    """Type the config of a job into its Launchpad, and launch it.
+
+    Arguments:
+        config: YAML, as a person would type it.
+        picture: where the Launchpad is saved, as it is before the last click.
+
+    Returns:
+        the run's id.
+    """
+    browser.resize(1280, 640)
+    browser.open(f"/locations/passari_dagster/jobs/{job}/playground", "Launch Run")
+    browser.type_into_the_editor(config)
+    browser.see("No errors")
+    browser.photograph(picture)
+    browser.click("Launch Run")
+    return browser.wait_for_run()
 
 
 def photograph_pages(running: Running, browser: Browser, object_id: int, directory: Path) -> None:
