@@ -10,9 +10,8 @@ from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.eligibility import is_open
 from passari_dagster.catalogue.models import FreezeSource, MuseumObject, MuseumPackage
+from passari_dagster.catalogue.search import as_id, contains
 
-MOST_DIGITS = 19
-"""Of an id in the database, which is less than 2**63."""
 STAGES = (
     "downloading",
     "downloaded",
@@ -152,11 +151,9 @@ def _frozen(reason: str | None, search: str) -> list[ColumnElement[bool]]:
     if reason is not None:
         conditions.append(_reason() == reason)
     if search:
-        found = [
-            MuseumObject.title.icontains(search, autoescape=True),
-            MuseumObject.freeze_reason.icontains(search, autoescape=True),
-        ]
-        if search.isascii() and search.isdecimal() and len(search) < MOST_DIGITS:
-            found.append(MuseumObject.id == int(search))
+        found = [contains(MuseumObject.title, search), contains(MuseumObject.freeze_reason, search)]
+        number = as_id(search)
+        if number is not None:
+            found.append(MuseumObject.id == number)
         conditions.append(or_(*found))
     return conditions
