@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
+from passari_dagster.commands import look
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
@@ -339,3 +340,9 @@ def preflight(
         traceback.print_exc()
         raise typer.Exit(2) from None
     raise typer.Exit(code)
+
+
+app.command()(look.packages)
+app.command()(look.frozen)
+app.command()(look.object_dossier)
+app.command()(look.shell)

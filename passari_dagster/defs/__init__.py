@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, dossier, jobs, preflight, resources, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -36,6 +36,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             preserve_object,
             jobs.enqueue_objects,
             jobs.explain,
+            dossier.object_dossier,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
         ],

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from passari_dagster.workflow import dossier_words as words
-from passari_dagster.workflow.dossier import Dossier, PackageDossier
+from passari_dagster.workflow.dossier import Dossier, LogFile, PackageDossier
 from passari_dagster.workflow.shown import in_markdown, plain
+from passari_dagster.workflow.step_times import StepLog
 
 MAX_CHARACTERS = 200_000
 """Of the page, which Dagster keeps in its database: what does not fit is left out, the oldest packages first."""
@@ -69,7 +70,8 @@ def _parts(package: PackageDossier, zone: str, *, with_logs: bool) -> Iterator[s
         yield f"Ingest report: {_path(report.path)}" + (f" ({in_markdown(report.fault)})" if report.fault else "")
         if report.events:
             yield _table(("event", "outcome", "note"), ((each.kind, each.outcome, each.note) for each in report.events))
-    for log in (*package.steps, *package.logs):
+    logs: tuple[StepLog | LogFile, ...] = (*package.steps, *package.logs)
+    for log in logs:
         yield f"Log: {_path(log.path)}, {words.size(log.size)}"
         if with_logs and log.tail:
             yield _lines(log.tail)

@@ -130,7 +130,11 @@ def steps(package: PackageDossier, zone: str) -> Iterator[StepRow]:
             yield StepRow(name, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, volume, NOT_KNOWN)
         for attempt in log.last_attempts:
             last = attempt.number == log.attempts
-            failed = f"failed: {attempt.failure}" if attempt.failure else "" if last else "cut off, or repeated"
+            ended = (
+                f"failed: {attempt.failure}"
+                if attempt.failure
+                else f"{'' if last else 'cut off after: '}{attempt.last}"
+            )
             number = f"{attempt.number} of {log.attempts}"
             began = when(attempt.began, zone)
-            yield StepRow(name, number, began, duration(attempt.took), volume if last else "", failed)
+            yield StepRow(name, number, began, duration(attempt.took), volume if last else "", ended)

@@ -37,12 +37,14 @@ class Attempt:
         number: the first one is 1.
         took: from its first line to its last: what a kill cut off after that is not in it.
         failure: why it failed; empty: it ended well, or was killed.
+        last: its last line.
     """
 
     number: int
     began: datetime
     took: timedelta
     failure: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ def _read(path: Path, step: str, sip_id: str) -> StepLog:
             ours = not sip_id or text.endswith(f"-{sip_id}.tar")
             if ours:
                 attempts += 1
-                last.append(Attempt(attempts, datetime.fromisoformat(parts["time"]), timedelta(), ""))
+                last.append(Attempt(attempts, datetime.fromisoformat(parts["time"]), timedelta(), "", ""))
         if not ours:
             continue
         tail.append(line)
         if parts and last:
             took = datetime.fromisoformat(parts["time"]) - last[-1].began
             failure = text.removeprefix(_FAILED) if text.startswith(_FAILED) else last[-1].failure
-            last[-1] = Attempt(attempts, last[-1].began, took, failure)
+            last[-1] = Attempt(attempts, last[-1].began, took, failure, "" if text.startswith(_TITLE) else text)
         file = _FILE.fullmatch(text) if step == STEPS[0] else None
         if file:
             files[int(file["id"])] = (int(file["size"]), file["sha256"])
