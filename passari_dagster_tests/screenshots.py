@@ -25,6 +25,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
+from passari_dagster.workflow.dossier import dossier
+from passari_dagster.workflow.dossier_html import html
 from passari_dagster_tests.running import Running, running_system
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -59,6 +61,24 @@ class Browser:
         """Open a page, and wait until it says all of the texts."""
         self._driver.get(self._url + path)
         self.see(*texts)
+
+    def open_file(self, path: Path, *texts: str) -> None:
+        """Open a page that lies on the disk, and wait until it says all of the texts."""
+        self._driver.get(path.as_uri())
+        self.see(*texts)
+
+    def in_frame(self, number: int) -> str:
+        """What a frame of the page says."""
+        self._driver.switch_to.frame(number)
+        try:
+            return self._driver.find_element(By.TAG_NAME, "body").text
+        finally:
+            self._driver.switch_to.default_content()
+
+    @property
+    def title(self) -> str:
+        """The page's title."""
+        return self._driver.title
 
     def see(self, *texts: str) -> None:
         """Wait until the page says all of the texts, and nothing of trouble."""
@@ -227,6 +247,31 @@ def photograph_pages(running: Running, browser: Browser, object_id: int, directo
     browser.photograph(directory / "plots.png")
 
 
+def photograph_dossier(running: Running, browser: Browser, object_id: int, directory: Path) -> None:
+    """See the dossier of an object on Dagster's pages and as a file, and save a picture of each.
+
+    Arguments:
+        object_id: one that is preserved.
+    """
+    run = running.run("object_dossier", {"ops": {"make_dossier": {"config": {"object_id": object_id}}}})
+    browser.resize(1280, 1000)
+    browser.open(f"/runs/{run['runId']}", "make_dossier", "RUN_SUCCESS")
+    browser.element("//*[normalize-space(text())='[Show Markdown]']").click()
+    browser.see(f"Object {object_id}", "Runs of this object", "confirm_sip", "transfer at the DPS")
+    browser.photograph(directory / "dossier-markdown.png")
+    link = browser.element("//a[normalize-space()='Runs of this object']")
+    assert str(link.get_attribute("href")).startswith(running.webserver.url), "it leads to our own pages"
+    browser.open(str(link.get_attribute("href")).removeprefix(running.webserver.url), "preserve_object", "Success")
+
+    page = directory / "dossier.html"
+    with running.environment() as env:
+        page.write_text(html(dossier(env, object_id), running.webserver.url), encoding="utf-8")
+    browser.resize(1100, 1240)
+    browser.open_file(page, f"Object {object_id}", "Ingest report", "Packages, the newest first")
+    assert "accepted" in browser.in_frame(0)
+    browser.photograph(directory / "dossier.png")
+
+
 def main(directory: Path) -> None:
     """Take all pictures."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -242,6 +287,7 @@ def main(directory: Path) -> None:
             launch_by_clicks(browser, object_ids, directory / "backfill-dialog.png")
             running.wait_until("preserved", *object_ids)
             photograph_pages(running, browser, object_ids[0], directory)
+            photograph_dossier(running, browser, object_ids[0], directory)
 
 
 if __name__ == "__main__":

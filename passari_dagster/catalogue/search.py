@@ -110,7 +110,7 @@ def find_packages(
         query = query.where(MuseumObject.latest_package_id == MuseumPackage.id)
     if search:
         query = query.where(MuseumPackage.id.in_(_found(search)))
-    session.execute(text(f"SET LOCAL statement_timeout = '{SEARCH_SECONDS}s'"))
+    session.execute(text(f"SET LOCAL statement_timeout = '{1000 * SEARCH_SECONDS:.0f}ms'"))
     try:
         rows = session.execute(query).all()
     except OperationalError as error:

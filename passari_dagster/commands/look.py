@@ -119,11 +119,8 @@ def frozen(
                     print_json({"reasons": [dataclasses.asdict(each) for each in counts]})
                     return
                 rows = [(each.objects, each.by_people, plain(each.reason) or "(none given)") for each in counts]
-                columns = (
-                    *(Column(name, no_wrap=True, justify="right") for name in ("objects", "by people")),
-                    "reason",
-                )
-                print_table(console, columns, rows)
+                numbers = [Column(name, no_wrap=True, justify="right") for name in ("objects", "by people")]
+                print_table(console, [*numbers, Column("reason")], rows)
                 console.print(f"{sum(each.objects for each in counts)} objects are frozen", highlight=False)
                 return
             number = count_frozen(session, reason=reason, search=search)
