@@ -246,6 +246,8 @@ def photograph_pages(running: Running, browser: Browser, object_id: int, directo
     browser.see("candidates", "duration_s", "items", "items_per_second", "new_objects")
     browser.photograph(directory / "plots.png")
 
+    photograph_dossier(running, browser, object_id, directory)
+
 
 def photograph_dossier(running: Running, browser: Browser, object_id: int, directory: Path) -> None:
     """See the dossier of an object on Dagster's pages and as a file, and save a picture of each.
@@ -287,7 +289,6 @@ def main(directory: Path) -> None:
             launch_by_clicks(browser, object_ids, directory / "backfill-dialog.png")
             running.wait_until("preserved", *object_ids)
             photograph_pages(running, browser, object_ids[0], directory)
-            photograph_dossier(running, browser, object_ids[0], directory)
 
 
 if __name__ == "__main__":

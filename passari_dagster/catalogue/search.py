@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, text, union
+from sqlalchemy import ColumnElement, exists, or_, select, text, union
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -87,8 +87,8 @@ def find_packages(
     """Packages, the newest first.
 
     Arguments:
-        search: those only whose object has this id, or in whose object's title, own file name, or name of an
-            attachment's file it stands, in letters of either case.
+        search: those only whose object has this id; where there are none, in whose object's title, own file name, or
+            name of an attachment's file it stands, in letters of either case.
         states: those only that are in one of them; none: in any.
         latest: the latest one of each object only.
         limit: most of them.
@@ -109,7 +109,8 @@ def find_packages(
     if latest:
         query = query.where(MuseumObject.latest_package_id == MuseumPackage.id)
     if search:
-        query = query.where(MuseumPackage.id.in_(_found(search)))
+        of_object = _of_object(session, search)
+        query = query.where(MuseumPackage.id.in_(_found(search)) if of_object is None else of_object)
     session.execute(text(f"SET LOCAL statement_timeout = '{1000 * SEARCH_SECONDS:.0f}ms'"))
     try:
         rows = session.execute(query).all()
@@ -156,10 +157,16 @@ def _found(search: str) -> Any:
         .join(MuseumAttachment, MuseumAttachment.id == package_attachments.c.museum_attachment_id)
         .where(contains(MuseumAttachment.filename, search)),
     ]
-    number = as_id(search)
-    if number is not None:
-        places.append(select(MuseumPackage.id).where(MuseumPackage.museum_object_id == number))
     return union(*places)
+
+
+def _of_object(session: Session, search: str) -> ColumnElement[bool] | None:
+    """Whose packages are looked for, if the search is the id of an object that has some: nobody waits for the rest."""
+    number = as_id(search)
+    if number is None:
+        return None
+    condition = MuseumPackage.museum_object_id == number
+    return condition if session.scalar(select(exists().where(condition))) else None
 
 
 def _told(package: MuseumPackage, row: MuseumObject | None) -> FoundPackage:
