@@ -140,8 +140,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser_at(running: Running) -> Iterator[Browser]:
-    """A fresh Chromium at the UI of a running system."""
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A fresh Chromium."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
@@ -163,14 +163,21 @@ def browser_at(running: Running) -> Iterator[Browser]:
         # Both programs are named, so that Selenium looks for none.
         driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
         try:
-            browser = Browser(running.webserver.url, driver)
-            greets = running.webserver.ask("{shouldShowNux}")["shouldShowNux"]
-            browser.open("/jobs", "preserve_object")
-            if greets:
-                browser.decline_newsletter()
-            yield browser
+            yield driver
         finally:
             driver.quit()
+
+
+@contextlib.contextmanager
+def browser_at(running: Running) -> Iterator[Browser]:
+    """A fresh Chromium at the UI of a running system."""
+    with chromium() as driver:
+        browser = Browser(running.webserver.url, driver)
+        greets = running.webserver.ask("{shouldShowNux}")["shouldShowNux"]
+        browser.open("/jobs", "preserve_object")
+        if greets:
+            browser.decline_newsletter()
+        yield browser
 
 
 def launch_by_clicks(browser: Browser, object_ids: Sequence[int], picture: Path) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from lxml import etree
@@ -22,6 +24,7 @@ from passari_dagster.workflow.dossier_markdown import MAX_CHARACTERS, markdown
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster_tests.house import House, confirm, package_rows, send, synchronise_all
+from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, chromium
 from passari_dagster_tests.workflow.stories import JPEG, PSD, TEXT, eligible_object, old_object
 
 SCRIPT = "<script>document.title='owned'</script>"
@@ -195,3 +198,33 @@ def test_the_page_has_an_end_whatever_there_is(house: House, env: Environment, m
 def test_an_object_that_is_not_known_is_named(env: Environment) -> None:
     with pytest.raises(PermanentFailure, match="object 404 is not in the database"):
         dossier(env, 404)
+
+
+@pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="no Chromium installed")
+def test_a_hostile_report_does_nothing_in_a_browser(house: House, env: Environment, tmp_path: Path) -> None:
+    """No script runs, nothing is asked of anybody, and the frame stays what it is."""
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve_it(house, env, object_id)
+    name = str(package_rows(env, object_id)[0].sip_filename)
+    logs = archive_path(env.settings.archive_dir, object_id, name) / "logs"
+    (page,) = logs.glob("*-ingest-report.html.gz")
+    spy = f"{house.museum.url}/spy"
+    page.write_bytes(
+        gzip.compress(
+            f'<meta http-equiv="refresh" content="0; url={spy}-refresh"><base target="_top">'
+            f'<link rel="stylesheet" href="{spy}-style">{SCRIPT}<script>top.document.title="owned"</script>'
+            f'<img src="{spy}-image" onerror="top.document.title=\'owned\'"><iframe src="{spy}-frame"></iframe>'
+            f"<body onload=\"parent.document.title='owned'\">rejected by the judge".encode()
+        )
+    )
+    path = tmp_path / "dossier.html"
+    path.write_text(html(dossier(env, object_id)), encoding="utf-8")
+    with chromium() as driver:
+        driver.get(path.as_uri())
+        frame = driver.find_element("tag name", "iframe")
+        driver.execute_script("arguments[0].scrollIntoView()", frame)
+        time.sleep(2)
+        assert driver.title == f"Object {object_id} Lisätty esine"
+        driver.switch_to.frame(0)
+        assert "rejected by the judge" in driver.find_element("tag name", "body").text
+    assert not [seen for seen in house.museum.requests if "spy" in seen.path]
