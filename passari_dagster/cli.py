@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.commands import freezing
+from passari_dagster.commands import freezing, look
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
@@ -399,3 +399,9 @@ def preflight(
         traceback.print_exc()
         raise typer.Exit(2) from None
     raise typer.Exit(code)
+
+
+app.command()(look.packages)
+app.command()(look.frozen)
+app.command()(look.object_dossier)
+app.command()(look.shell)

@@ -26,6 +26,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
+from passari_dagster.workflow.dossier import dossier
+from passari_dagster.workflow.dossier_html import html
 from passari_dagster_tests.running import Running, running_system
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -60,6 +62,24 @@ class Browser:
         """Open a page, and wait until it says all of the texts."""
         self._driver.get(self._url + path)
         self.see(*texts)
+
+    def open_file(self, path: Path, *texts: str) -> None:
+        """Open a page that lies on the disk, and wait until it says all of the texts."""
+        self._driver.get(path.as_uri())
+        self.see(*texts)
+
+    def in_frame(self, number: int) -> str:
+        """What a frame of the page says."""
+        self._driver.switch_to.frame(number)
+        try:
+            return self._driver.find_element(By.TAG_NAME, "body").text
+        finally:
+            self._driver.switch_to.default_content()
+
+    @property
+    def title(self) -> str:
+        """The page's title."""
+        return self._driver.title
 
     def see(self, *texts: str) -> None:
         """Wait until the page says all of the texts, and nothing of trouble."""
@@ -138,8 +158,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser_at(running: Running) -> Iterator[Browser]:
-    """A fresh Chromium at the UI of a running system."""
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A fresh Chromium."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = str(CHROMIUM)
@@ -161,14 +181,21 @@ def browser_at(running: Running) -> Iterator[Browser]:
         # Both programs are named, so that Selenium looks for none.
         driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
         try:
-            browser = Browser(running.webserver.url, driver)
-            greets = running.webserver.ask("{shouldShowNux}")["shouldShowNux"]
-            browser.open("/jobs", "preserve_object")
-            if greets:
-                browser.decline_newsletter()
-            yield browser
+            yield driver
         finally:
             driver.quit()
+
+
+@contextlib.contextmanager
+def browser_at(running: Running) -> Iterator[Browser]:
+    """A fresh Chromium at the UI of a running system."""
+    with chromium() as driver:
+        browser = Browser(running.webserver.url, driver)
+        greets = running.webserver.ask("{shouldShowNux}")["shouldShowNux"]
+        browser.open("/jobs", "preserve_object")
+        if greets:
+            browser.decline_newsletter()
+        yield browser
 
 
 def launch_by_clicks(browser: Browser, object_ids: Sequence[int], picture: Path) -> str:
@@ -262,6 +289,33 @@ def photograph_pages(running: Running, browser: Browser, object_id: int, directo
     browser.scroll_to("Metadata")
     browser.see("candidates", "duration_s", "items", "items_per_second", "new_objects")
     browser.photograph(directory / "plots.png")
+
+    photograph_dossier(running, browser, object_id, directory)
+
+
+def photograph_dossier(running: Running, browser: Browser, object_id: int, directory: Path) -> None:
+    """See the dossier of an object on Dagster's pages and as a file, and save a picture of each.
+
+    Arguments:
+        object_id: one that is preserved.
+    """
+    run = running.run("object_dossier", {"ops": {"make_dossier": {"config": {"object_id": object_id}}}})
+    browser.resize(1280, 1000)
+    browser.open(f"/runs/{run['runId']}", "make_dossier", "RUN_SUCCESS")
+    browser.element("//*[normalize-space(text())='[Show Markdown]']").click()
+    browser.see(f"Object {object_id}", "Runs of this object", "confirm_sip", "transfer at the DPS")
+    browser.photograph(directory / "dossier-markdown.png")
+    link = browser.element("//a[normalize-space()='Runs of this object']")
+    assert str(link.get_attribute("href")).startswith(running.webserver.url), "it leads to our own pages"
+    browser.open(str(link.get_attribute("href")).removeprefix(running.webserver.url), "preserve_object", "Success")
+
+    page = directory / "dossier.html"
+    with running.environment() as env:
+        page.write_text(html(dossier(env, object_id), running.webserver.url), encoding="utf-8")
+    browser.resize(1100, 1240)
+    browser.open_file(page, f"Object {object_id}", "Ingest report", "Packages, the newest first")
+    assert "accepted" in browser.in_frame(0)
+    browser.photograph(directory / "dossier.png")
 
 
 def main(directory: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from passari_dagster.errors import PassariError, SettingsError
 
@@ -58,7 +58,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(console: Console, columns: Sequence[str | Column], rows: Sequence[Sequence[object]]) -> None:
     """A table for people; without a terminal, as wide as `WIDTH`."""
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:

@@ -10,7 +10,18 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, freezing, housekeeping, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import (
+    assets,
+    checks,
+    dossier,
+    freezing,
+    housekeeping,
+    jobs,
+    preflight,
+    resources,
+    schedules,
+    sensors,
+)
 from passari_dagster.settings import Settings
 
 
@@ -47,6 +58,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             freezing.unfreeze_objects,
             freezing.reenqueue_objects,
             jobs.explain,
+            dossier.object_dossier,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
             keeping,

@@ -52,10 +52,11 @@ def sentence(explanation: Explanation, time_zone: str) -> str:
     if explanation.eligible:
         return f"{name}: eligible"
     told = "; ".join(plain(str(reason)) for reason in explanation.reasons)
-    return f"{name}: not eligible: {told}. {_outlook(explanation, time_zone)}"
+    return f"{name}: not eligible: {told}. {outlook(explanation, time_zone)}"
 
 
-def _outlook(explanation: Explanation, time_zone: str) -> str:
+def outlook(explanation: Explanation, time_zone: str) -> str:
+    """What has to happen, or pass, until the object is eligible; a sentence."""
     if explanation.eligible:
         return "It may be enqueued now."
     if explanation.eligible_from is not None:
@@ -96,7 +97,7 @@ def markdown(explanations: Sequence[Explanation], time_zone: str) -> str:
             in_markdown(f"{each.object_id} {each.title}".strip()),
             "yes" if each.eligible else "no",
             "<br>".join(in_markdown(str(reason)) for reason in each.reasons),
-            in_markdown(_outlook(each, time_zone)),
+            in_markdown(outlook(each, time_zone)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
