@@ -5,10 +5,10 @@ from __future__ import annotations
 import getpass
 import socket
 
-from passari_dagster.catalogue.audit import Actor, Event, events, record
+from passari_dagster.catalogue.audit import Actor, Event, count, events, record
 from passari_dagster.errors import PermanentFailure
 
-__all__ = ["Actor", "Event", "events", "on_the_command_line", "record", "require_reason"]
+__all__ = ["Actor", "Event", "count", "events", "on_the_command_line", "record", "require_reason"]
 
 
 def on_the_command_line() -> Actor:
