@@ -318,6 +318,25 @@ def photograph_dossier(running: Running, browser: Browser, object_id: int, direc
     browser.photograph(directory / "dossier.png")
 
 
+def photograph_workbench(browser: Browser, directory: Path) -> None:
+    """Visit the pages of the overview, of frozen objects and of checks after `overview` ran, and save pictures."""
+    browser.resize(1280, 900)
+    browser.open("/assets/workflow_overview", "Latest materialization", "eligible")
+    browser.element("//img[starts-with(@src, 'data:image/png')]")
+    browser.scroll_to("Metadata")
+    browser.photograph(directory / "overview.png")
+    browser.open("/assets/workflow_overview?view=checks", "no_objects_left_failed", "no_rejections_unhandled")
+    browser.element("(//*[contains(text(), 'no_objects_left_failed')])[1]").click()
+    browser.see("detector_candidates")
+    browser.photograph(directory / "checks.png")
+    browser.open("/assets/frozen_objects", "Latest materialization", "by_reason")
+    browser.photograph(directory / "frozen.png")
+    browser.open("/assets/audit_log", "Latest materialization", "last_events")
+    browser.photograph(directory / "audit-log.png")
+    browser.open("/assets/metadata_hashes?view=checks", "not_late")
+    browser.photograph(directory / "late.png")
+
+
 def main(directory: Path) -> None:
     """Take all pictures."""
     directory.mkdir(parents=True, exist_ok=True)

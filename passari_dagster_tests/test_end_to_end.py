@@ -222,6 +222,8 @@ def test_schedules_and_sensors_run_by_themselves(running: Running) -> None:
         "sync_objects_schedule": ("0 20 1-31/2 * *", "Europe/Helsinki"),
         "sync_attachments_schedule": ("0 20 2-30/2 * *", "Europe/Helsinki"),
         "sync_hashes_schedule": ("0 5 * * *", "Europe/Helsinki"),
+        "housekeeping_schedule": ("30 4 * * *", "Europe/Helsinki"),
+        "overview_schedule": ("0 * * * *", "Europe/Helsinki"),
     }
     assert {s["scheduleState"]["status"] for s in data["schedules"]} == {"RUNNING"}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
@@ -64,6 +66,49 @@ def objects_in_stages(session: Session, stages: Collection[str]) -> list[tuple[i
         .order_by(MuseumObject.id)
     )
     return [(row[0], row[1]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Objects that somebody should look at.
+
+    Arguments:
+        number: how many there are.
+        first_ids: the first of them; which are first is told by who lists them.
+    """
+
+    number: int
+    first_ids: tuple[int, ...]
+
+
+def _listed(session: Session, conditions: Collection[ColumnElement[bool]], order: Any, most: int) -> Listed:
+    found = (
+        select(MuseumObject.id)
+        .join(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
+        .where(MuseumObject.frozen.is_not(True), *conditions)
+    )
+    number = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+    return Listed(number, tuple(session.scalars(found.order_by(order, MuseumObject.id).limit(most))))
+
+
+def rejected(session: Session, *, most: int) -> Listed:
+    """Objects whose latest package the DPS rejected, the latest verdict first; frozen ones are somebody's decision."""
+    refused = (MuseumPackage.rejected.is_(True), MuseumPackage.cancelled.is_not(True))
+    return _listed(session, refused, MuseumPackage.verdict_date.desc().nulls_last(), most)
+
+
+def without_verdict(session: Session, *, before: datetime, most: int) -> Listed:
+    """Objects whose package was, or may have been, sent before a moment, and has no verdict; the longest wait first.
+
+    Packages that passari-workflow found accepted or rejected and did not confirm have a verdict, too.
+    """
+    waits = (
+        MuseumPackage.submission_date < before,
+        MuseumPackage.confirmed_date.is_(None),
+        MuseumPackage.verdict.is_(None),
+        is_open(MuseumPackage),
+    )
+    return _listed(session, waits, MuseumPackage.submission_date, most)
 
 
 @dataclass(frozen=True)
