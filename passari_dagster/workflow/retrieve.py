@@ -1,7 +1,7 @@
 """What is preserved, brought back: one of the DPS's packages, as a DIP. `preserved` finds them.
 
-The DPS takes from seconds to hours to make a DIP. Which one was asked for is kept in a file beside the DIP that is to be, so
-that a call after a kill goes on with it. The file itself appears whole and verified, or not at all.
+The DPS takes from seconds to hours to make a DIP. Which one was asked for is kept in a file beside the DIP that is to
+be, so that a call after a kill goes on with it. The file itself appears whole and verified, or not at all.
 """
 
 from __future__ import annotations
