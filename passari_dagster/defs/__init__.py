@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, jobs, preflight, resources, retrieve, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -38,6 +38,8 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             jobs.explain,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
+            retrieve.search_dps,
+            retrieve.build_retrieve_dip(settings),
         ],
         schedules=schedules.build_schedules(settings, sync_jobs),
         sensors=sensors.build_sensors(settings, preserve_object),

@@ -181,7 +181,7 @@ def _compare(members: list[_Member], verified: Verified, max_bytes: int) -> Veri
     for name, member in by_name.items():
         claims = told.get(name, {})
         _require_digests(name, member, claims)
-        verified.digests.update(claims)
+        verified.digests.update(list(claims))
         if name not in told and PurePosixPath(name).relative_to(root).as_posix() not in (METS, *_BESIDES):
             verified.number_not_in_mets += 1
             verified.not_in_mets += [quote(name)] * (len(verified.not_in_mets) < SAMPLE)

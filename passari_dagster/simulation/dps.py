@@ -290,8 +290,8 @@ def _existing_host_key(path: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: serves until SIGTERM or SIGINT.
 
-    Prints one JSON object when it is ready: sftp_port, rest_url, ca_file, known_hosts_line. REST's user and password are
-    read from SIMULATED_DPS_REST_USER and SIMULATED_DPS_REST_PASSWORD, or as `user:password` from a file.
+    Prints one JSON object when it is ready: sftp_port, rest_url, ca_file, known_hosts_line. REST's user and password
+    are read from SIMULATED_DPS_REST_USER and SIMULATED_DPS_REST_PASSWORD, or as `user:password` from a file.
     """
     parser = argparse.ArgumentParser(description="A Digital Preservation Service on loopback.")
     parser.add_argument("--directory", type=Path, required=True)

@@ -186,7 +186,7 @@ def retrieve(
     """
     until = time.monotonic() + hours * 3600
     files = _files(env.settings, aip_id, output, archive)
-    with _service(env) as service, _alone(env, files.file):
+    with _service(env) as service, _alone(env, files):
         files.require_free()
         retrieval = _Retrieval(env, service, files, aip_id, archive, until, log)
         if not files.file.exists():
@@ -218,6 +218,10 @@ class _Files:
     @property
     def damaged(self) -> Path:
         return self._beside(".damaged")
+
+    @property
+    def lock(self) -> str:
+        return locks.dip_lock(hashlib.sha256(str(self.file).encode()).hexdigest()[:16])
 
     def require_free(self) -> None:
         """The DIP is not there; or it is ours, of a call that was killed at its very end."""
@@ -473,14 +477,13 @@ class _Ticker:
 
 
 @contextlib.contextmanager
-def _alone(env: Environment, file: Path) -> Iterator[None]:
+def _alone(env: Environment, files: _Files) -> Iterator[None]:
     """Two at once would write the same file. Waits for one that was just killed: its lock expires."""
-    name = locks.dip_lock(hashlib.sha256(str(file).encode()).hexdigest()[:16])
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(env.lock(name, wait=2.0 * env.settings.workflow.lock_expiry))
+            stack.enter_context(env.lock(files.lock, wait=2.0 * env.settings.workflow.lock_expiry))
         except locks.LockBusyError as error:
-            raise TransientFailure(f"{file} is being fetched by another process: wait for it") from error
+            raise TransientFailure(f"{files.file} is being fetched by another process: wait for it") from error
         yield
 
 
