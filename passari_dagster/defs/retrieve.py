@@ -71,16 +71,16 @@ class RetrieveConfig(dg.Config):
     )
     output: str = Field(
         default="",
-        description="Directory, on the worker's host, that the DIP goes to; it must exist. Empty: as the setting dip_dir "
-        "says.",
+        description="Directory, on the worker's host, that the DIP goes to; it must exist. Empty: as dip_dir in the "
+        "settings.",
     )
     format: Literal["zip", "tar"] = Field(default="zip", description="The form of the DIP: zip or tar.")
     hours: float = Field(
         default=24.0,
         gt=0,
         le=240,
-        description="Longest that all of it may take, in hours. The DPS may take hours to make a DIP; a run that gave up is "
-        "gone on with by the next one.",
+        description="Longest that all of it may take, in hours. The DPS may take hours to make a DIP; the next run goes on "
+        "where one gave up.",
     )
     reason: str = Field(default="", description="Why it is fetched; kept in the audit log. May be left empty.")
     dry_run: bool = Field(default=False, description="Only say what would be done.")
@@ -117,8 +117,8 @@ def build_retrieve_dip(settings: Settings) -> dg.JobDefinition:
             raise dg.Failure(str(error), allow_retries=False) from error
 
     @dg.job(
-        description="Fetches one preserved package from the DPS as a DIP: requested, waited for, downloaded, verified, and "
-        "deleted at the DPS. A run that ended before is gone on with by the next one of the same package."
+        description="Fetches one preserved package from the DPS as a DIP: requested, waited for, downloaded, verified, "
+        "and deleted at the DPS. A run that ended before is gone on with by the next one of the same package."
     )
     def retrieve_dip() -> None:
         retrieve_op()
