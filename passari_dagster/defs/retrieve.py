@@ -79,7 +79,7 @@ class RetrieveConfig(dg.Config):
         default=24.0,
         gt=0,
         le=240,
-        description="Longest that all of it may take, in hours. The DPS may take hours to make a DIP; the next run goes on "
+        description="Longest that all of it may take, in hours. The DPS may take hours; the next run goes on "
         "where one gave up.",
     )
     reason: str = Field(default="", description="Why it is fetched; kept in the audit log. May be left empty.")
