@@ -1,4 +1,4 @@
-"""Preserved packages found and fetched on the whole system: launched and read as the UI does, and by the command line."""
+"""Preserved packages are found and fetched on the whole system: as the UI does it, and by the command line."""
 
 from __future__ import annotations
 

@@ -32,7 +32,6 @@ Format = Literal["zip", "tar"]
 MAX_LIMIT = 1000
 """Most packages in a page of a search."""
 MAX_ID = 255
-MIB = 1024 * 1024
 Progress = Callable[[int, int | None], None]
 """Gets the bytes that are here, and those of the whole where that is known."""
 
@@ -268,7 +267,8 @@ class _Download:
             self._from_the_start()
             return False
         self._require_room(total)
-        for chunk in response.iter_raw(MIB):
+        # Each piece as it comes: what waited for a larger one would be lost when the connection is cut.
+        for chunk in response.iter_raw():
             self._stream.write(chunk)
             self.have += len(chunk)
             if self.have > self._limit:

@@ -99,7 +99,7 @@ def test_interface_2_0_knows_the_object_only_where_it_was_asked_for(house: House
 def test_a_package_comes_back_whole_and_is_deleted_at_the_dps(
     house: House, aip_id: str, output: Path, access: str, archive: Any
 ) -> None:
-    house.dps.faults.dip_delay = 0.2
+    house.dps.faults.dip_delay = 2.0
     rest = {**house.settings().dps.model_dump()["rest"], "access": access}
     lines: list[str] = []
     with house.environment(dps={"rest": rest}) as env:
@@ -274,10 +274,11 @@ def test_killed_anywhere_the_next_call_goes_on_with_the_same_dip(
         "before-it-is-recorded": "from passari_dagster.workflow import audit; audit.record = kill",
         "before-deletion": "from passari_dagster.dps import dissemination as d; d.Dissemination.delete = kill",
     }[point]
-    house.dps.faults.dip_delay = 1.0
+    house.dps.faults.dip_never = point == "while-it-is-made"
     done = command(house, "retrieve-dip", aip_id, "--output", output, code=f"{die}; {code}")
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     (dip,) = dips(house)
+    house.dps.faults.dip_never = False
     lines: list[str] = []
     second = fetch(env, aip_id, output, lines)
     assert second.dip_id == dip.dip_id
