@@ -24,6 +24,13 @@ from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.house import House, confirm, package_rows, send, synchronise_all
 
 ME = Actor("maija")
+DIE = "import os, signal; kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)"
+KILLED = {
+    "while-it-is-made": "from passari_dagster.workflow import retrieve; retrieve._Retrieval._sleep = kill",
+    "while-it-is-downloaded": "from passari_dagster.dps import dissemination as d; d._Download.sync = kill",
+    "before-it-is-recorded": "from passari_dagster.workflow import audit; audit.record = kill",
+    "before-deletion": "from passari_dagster.dps import dissemination as d; d.Dissemination.delete = kill",
+}
 
 
 @pytest.fixture
@@ -210,11 +217,8 @@ def test_a_file_that_is_not_what_the_mets_tells_of_is_no_success(
 def test_a_beginning_that_a_crash_has_damaged_is_fetched_once_more(
     env: Environment, house: House, aip_id: str, output: Path
 ) -> None:
-    house.dps.faults.dip_cut_after_bytes, house.dps.faults.dip_cuts = 1000, 100
-    rest = {**env.settings.dps.model_dump()["rest"], "retries": 0}
-    with house.environment(dps={"rest": rest}) as hasty, pytest.raises(TransientFailure, match="1000 bytes are kept"):
-        fetch(hasty, aip_id, output)
-    house.dps.faults.dip_cuts = 0
+    done = command(house, "retrieve-dip", aip_id, "--output", output, code=f"{DIE}; {KILLED['while-it-is-downloaded']}")
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     with (output / f"{aip_id}.zip.part").open("r+b") as stream:
         stream.seek(500)
         stream.write(bytes(400))
@@ -261,21 +265,12 @@ def test_an_unknown_certificate_and_a_password_in_the_clear_are_refused(
 # Killed
 
 
-@pytest.mark.parametrize(
-    "point", ["while-it-is-made", "while-it-is-downloaded", "before-it-is-recorded", "before-deletion"]
-)
+@pytest.mark.parametrize("point", KILLED)
 def test_killed_anywhere_the_next_call_goes_on_with_the_same_dip(
     env: Environment, house: House, aip_id: str, output: Path, point: str
 ) -> None:
-    die = "import os, signal; kill = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)"
-    code = {
-        "while-it-is-made": "from passari_dagster.workflow import retrieve; retrieve._Retrieval._sleep = kill",
-        "while-it-is-downloaded": "from passari_dagster.dps import dissemination as d; d._Download.sync = kill",
-        "before-it-is-recorded": "from passari_dagster.workflow import audit; audit.record = kill",
-        "before-deletion": "from passari_dagster.dps import dissemination as d; d.Dissemination.delete = kill",
-    }[point]
     house.dps.faults.dip_never = point == "while-it-is-made"
-    done = command(house, "retrieve-dip", aip_id, "--output", output, code=f"{die}; {code}")
+    done = command(house, "retrieve-dip", aip_id, "--output", output, code=f"{DIE}; {KILLED[point]}")
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     (dip,) = dips(house)
     house.dps.faults.dip_never = False
