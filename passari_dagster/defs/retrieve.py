@@ -115,6 +115,9 @@ def build_retrieve_dip(settings: Settings) -> dg.JobDefinition:
             raise dg.Failure(str(error), allow_retries=False) from error
         except PassariError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+        except dg.DagsterExecutionInterruptedError as error:
+            # Somebody cancels the run: the retry policy would have the op begin again all the same.
+            raise dg.Failure("cancelled", allow_retries=False) from error
 
     @dg.job(
         description="Fetches one preserved package from the DPS as a DIP: requested, waited for, downloaded, verified, "

@@ -182,11 +182,11 @@ def retrieve(
             took too long.
         DamagedDipError: what came is not what the METS tells of; the file is kept as `….damaged`.
         StoppedError: this process was asked to stop.
-        TransientFailure: the DPS does not answer as it should, or somebody else fetches the package.
+        TransientFailure: the DPS does not answer as it should, the disk is full, or somebody else fetches the package.
     """
     until = time.monotonic() + hours * 3600
     files = _files(env.settings, aip_id, output, archive)
-    with _service(env) as service, _alone(env, files):
+    with _service(env) as service, _alone(env, files), _disk_faults_told(files):
         files.require_free()
         retrieval = _Retrieval(env, service, files, aip_id, archive, until, log)
         if not files.file.exists():
@@ -474,6 +474,15 @@ class _Ticker:
         of = "" if total is None else f" of {total / 1e6:.1f}"
         rate = (done - self._before) / max(now - self._begun, 0.001) / 1e6
         self._log(f"{done / 1e6:.1f}{of} MB, {rate:.1f} MB/s")
+
+
+@contextlib.contextmanager
+def _disk_faults_told(files: _Files) -> Iterator[None]:
+    """A full disk, a directory that is not ours: the file is named."""
+    try:
+        yield
+    except OSError as error:
+        raise TransientFailure(f"{files.file} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -243,6 +244,42 @@ def test_two_at_once_do_not_write_the_same_file(house: House, aip_id: str, outpu
         with other.lock(name, wait=0), pytest.raises(TransientFailure, match="fetched by another process"):
             fetch(env, aip_id, output)
     assert list(output.iterdir()) == []
+
+
+def test_a_disk_that_takes_nothing_is_told_with_the_file(
+    env: Environment, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("passari_dagster.dps.dissemination._Download.sync", full)
+    with pytest.raises(TransientFailure, match=r"\.zip cannot be written: No space left on device"):
+        fetch(env, aip_id, output)
+    monkeypatch.undo()
+    assert fetch(env, aip_id, output).deleted
+
+
+def test_what_is_too_large_is_not_fetched(house: House, aip_id: str, output: Path) -> None:
+    rest = {**house.settings().dps.model_dump()["rest"], "max_dip_bytes": 1000}
+    with (
+        house.environment(dps={"rest": rest}) as env,
+        pytest.raises(PermanentFailure, match=r"larger than dps\.rest\.max"),
+    ):
+        fetch(env, aip_id, output)
+
+
+def test_a_dip_that_the_dps_does_not_delete_is_good_and_deleted_by_a_further_call(
+    env: Environment, house: House, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise TransientFailure("status 500")
+
+    monkeypatch.setattr("passari_dagster.dps.dissemination.Dissemination.delete", refuse)
+    first = fetch(env, aip_id, output)
+    assert (first.deleted, len(dips(house))) == (False, 1)
+    monkeypatch.undo()
+    second = fetch(env, aip_id, output)
+    assert (second.deleted, second.sha256, dips(house), len(events(env))) == (True, first.sha256, [], 1)
 
 
 def test_without_rest_the_setting_is_named(house: House) -> None:
