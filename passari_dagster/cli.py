@@ -1,8 +1,8 @@
 """The command `passari-dagster`: options and exit codes only; what is done is in `services/`.
 
 Exit codes: 0 done, or stopped by Ctrl-C or SIGTERM; 1 something failed; 2 something has to be set or installed first.
-`demo --exit` and `preflight` that are stopped before their outcome end with 128 and the signal's number. `preflight`
-has codes of its own, which its help tells.
+`demo --exit`, `preflight` and `retrieve-dip` that are stopped before their outcome end with 128 and the signal's
+number. `preflight` has codes of its own, which its help tells.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from passari_dagster import settings
 from passari_dagster.commands import freezing, look
+from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
@@ -405,3 +406,5 @@ app.command()(look.packages)
 app.command()(look.frozen)
 app.command()(look.object_dossier)
 app.command()(look.shell)
+app.command()(retrieve_commands.search_dps)
+app.command()(retrieve_commands.retrieve_dip)

@@ -57,6 +57,11 @@ def preflight_lock(run: str) -> str:
     return f"preflight-{run}"
 
 
+def dip_lock(file: str) -> str:
+    """Name of the lock that is held while a DIP is fetched into that file."""
+    return f"dip-{file}"
+
+
 class LockBusyError(TransientFailure):
     """Somebody else held the lock all the while that we were ready to wait."""
 

@@ -156,7 +156,7 @@ class SftpSettings(Section):
 
 
 class RestSettings(Section):
-    """The DPS over REST: verdicts and ingest reports."""
+    """The DPS over REST: verdicts and ingest reports, and what is preserved: searches and DIPs."""
 
     url: ServiceUrl = Field(description="address of the service, such as https://pas.csc.fi")
     username: str
@@ -165,6 +165,12 @@ class RestSettings(Section):
     timeout: float = Field(10.0, gt=0)
     retries: int = Field(5, ge=0)
     retry_wait: float = Field(1.0, gt=0)
+    access: Literal["2.0", "3.0"] = Field(
+        "2.0",
+        description="version of the interface by which packages are searched and DIPs fetched; only 3.0 tells the "
+        "object of each package",
+    )
+    max_dip_bytes: PositiveInt = Field(500 * 10**9, description="largest DIP, and largest content of one, in bytes")
 
 
 class DpsSettings(Section):
@@ -381,6 +387,9 @@ class Settings(QueueSettings):
     preflight_dir: Path | None = Field(
         None, description="where preflights leave their tables (CSV); without it: preflight in archive_dir"
     )
+    dip_dir: Path | None = Field(
+        None, description="where packages fetched from the DPS go; without it: dips in archive_dir"
+    )
     time_zone: Annotated[str, AfterValidator(_known_time_zone)] = "Europe/Helsinki"
     toolkit: str = Field(
         "passari_dagster.workflow.toolkit:build",
@@ -397,6 +406,11 @@ class Settings(QueueSettings):
     def preflight_tables(self) -> Path:
         """Directory of the tables that preflights leave."""
         return self.preflight_dir or self.archive_dir / "preflight"
+
+    @property
+    def dips(self) -> Path:
+        """Directory of the packages that are fetched from the DPS."""
+        return self.dip_dir or self.archive_dir / "dips"
 
 
 def config_path() -> Path | None:

@@ -109,6 +109,8 @@ class House:
                     "url": self.dps.rest_url,
                     "username": self.dps.rest_user,
                     "password": self.dps.rest_password,
+                    "ca_file": self.dps.ca_file,
+                    "access": "3.0",
                     "retry_wait": 0.01,
                 },
             },

@@ -71,7 +71,7 @@ def freshness(system: Running, asset: str) -> str | None:
         key={"path": [asset]},
     )
     info = data["assetNodeOrError"]["freshnessStatusInfo"]
-    return info and info["freshnessStatus"]
+    return str(info["freshnessStatus"]) if info else None
 
 
 def made_late(system: Running, *assets: str) -> None:

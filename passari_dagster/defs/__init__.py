@@ -20,6 +20,7 @@ from passari_dagster.defs import (
     lateness,
     preflight,
     resources,
+    retrieve,
     schedules,
     sensors,
     workbench,
@@ -74,6 +75,8 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             preflight.build_preflight_job(),
             keeping,
             overview,
+            retrieve.search_dps,
+            retrieve.build_retrieve_dip(settings),
         ],
         schedules=schedules.build_schedules(
             settings, {**sync_jobs, housekeeping.JOB_NAME: keeping, workbench.JOB_NAME: overview}

@@ -12,9 +12,10 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -41,7 +42,7 @@ _RETRIED = (429, 500, 502, 503, 504)
 
 
 class Http:
-    """GET requests to one host with HTTP Basic authentication.
+    """Requests to one host with HTTP Basic authentication.
 
     Arguments:
         settings: address, user, CA file, time-outs and retries.
@@ -122,28 +123,67 @@ class Http:
         url = httpx.URL(self._origin + self._base + path).copy_merge_params(query)
         return self._request(url, store) is not None
 
+    def post(self, path: str, document: Mapping[str, Any] | None = None, **query: str) -> dict[str, Any] | None:
+        """Ask for something to be made; the `data` of the answer, None when it is 404.
+
+        It is asked once more only where it is known that the first time came to nothing.
+
+        Arguments:
+            path: below the base, percent-encoded.
+            document: sent as JSON.
+            query: parameters.
+
+        Raises:
+            PassariError: as `get`.
+        """
+        url = httpx.URL(self._origin + self._base + path).copy_merge_params(query)
+        return self._request(url, partial(_read_data, url), method="POST", good=(200, 201, 202), document=document)
+
+    def delete(self, path: str) -> bool:
+        """Have something deleted; returns whether it was there.
+
+        Raises:
+            PassariError: as `get`.
+        """
+        url = httpx.URL(self._origin + self._base + path)
+        return self._request(url, lambda _: True, method="DELETE", good=(200, 202, 204)) is not None
+
+    def fetch(self, path: str, use: Callable[[httpx.Response], T], headers: Mapping[str, str]) -> T | None:
+        """Ask once for a body of any size; returns what `use` makes of the answer: 200, 206 or 416. None: 404.
+
+        Arguments:
+            path: below the base, percent-encoded.
+            use: reads the body from the answer, within its own bounds.
+            headers: of the request.
+
+        Raises:
+            PassariError: as `get`; nothing is tried again.
+        """
+        url = httpx.URL(self._origin + self._base + path)
+        return self._request(url, use, retries=0, good=(200, 206, 416), headers=headers)
+
     def _data(self, url: httpx.URL) -> dict[str, Any] | None:
-        def read(response: httpx.Response) -> dict[str, Any]:
-            try:
-                envelope = json.loads(b"".join(_body(response, MAX_JSON_BYTES)))
-            except (ValueError, RecursionError) as error:
-                raise TransientFailure(f"{_shown(url)} answered something else than JSON") from error
-            data = envelope.get("data") if isinstance(envelope, dict) else None
-            if not isinstance(data, dict):
-                raise TransientFailure(f"{_shown(url)} answered without `data`")
-            return data
+        return self._request(url, partial(_read_data, url))
 
-        return self._request(url, read)
-
-    def _request(self, url: httpx.URL, use: Callable[[httpx.Response], T]) -> T | None:
+    def _request(
+        self,
+        url: httpx.URL,
+        use: Callable[[httpx.Response], T],
+        *,
+        method: Literal["GET", "POST", "DELETE"] = "GET",
+        good: Collection[int] = (200,),
+        retries: int | None = None,
+        document: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T | None:
         """What `use` makes of the answer, or None when it is 404. Faults of wire and server are retried."""
         wait = self._settings.retry_wait
-        for left in range(self._settings.retries, -1, -1):
+        for left in range(self._settings.retries if retries is None else retries, -1, -1):
             try:
-                with self._client.stream("GET", url) as response:
+                with self._client.stream(method, url, json=document, headers=headers) as response:
                     if response.status_code == 404:
                         return None
-                    if response.status_code == 200:
+                    if response.status_code in good:
                         return use(response)
                     fault = f"status {response.status_code}"
                     if response.status_code in (401, 403):
@@ -152,8 +192,9 @@ class Http:
                         raise TransientFailure(f"{_shown(url)} answered {fault}")
             except httpx.TransportError as error:
                 fault = quote(error) or type(error).__name__
-                if left == 0:
-                    connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                connected = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                # What a POST asked for may be under way, although the answer was lost.
+                if left == 0 or (connected and method == "POST"):
                     kind = DpsUnreachableError if connected else NoConnectionError
                     raise kind(f"{_shown(url)} does not answer: {fault}") from error
             log.info("%s: %s; once more in about %.1f s", _shown(url), fault, wait)
@@ -166,6 +207,17 @@ class Http:
         if not isinstance(link, str) or not link.startswith(self._base.rstrip("/") + "/") or "/.." in link:
             raise TransientFailure(f"{self._origin} gave a link that leads elsewhere: {quote(link)!r}")
         return httpx.URL(self._origin + link)
+
+
+def _read_data(url: httpx.URL, response: httpx.Response) -> dict[str, Any]:
+    try:
+        envelope = json.loads(b"".join(_body(response, MAX_JSON_BYTES)))
+    except (ValueError, RecursionError) as error:
+        raise TransientFailure(f"{_shown(url)} answered something else than JSON") from error
+    data = envelope.get("data") if isinstance(envelope, dict) else None
+    if not isinstance(data, dict):
+        raise TransientFailure(f"{_shown(url)} answered without `data`")
+    return data
 
 
 def _body(response: httpx.Response, limit: int) -> Iterator[bytes]:

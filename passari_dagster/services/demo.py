@@ -35,7 +35,7 @@ SYNC_JOBS = ("sync_objects", "sync_attachments", "sync_hashes")
 LEAST_PRESERVED = 0.75
 """Share of the enqueued objects that a good demo preserves: 15 of 20."""
 DPS_DELAY = 3.0
-"""Seconds that a package waits at the simulated DPS, so that people see it there."""
+"""Seconds that a package waits at the simulated DPS, and a DIP, so that people see it there."""
 
 
 class DemoFailed(PassariError):
@@ -151,7 +151,8 @@ def _start_outside_world(options: Options, data: Path, supervisor: Supervisor) -
         data,
         museumplus_url=f"http://{HOST}:{museum_port}/ria-ws/application",
         sftp_port=sftp_port,
-        rest_url=f"http://{HOST}:{rest_port}",
+        rest_url=f"https://{HOST}:{rest_port}",
+        ca_file=data / "dps" / "tls" / "ca.pem",
     )
     durable.write_bytes(config, content.encode(), mode=0o600)
     return config
@@ -181,6 +182,7 @@ def _dps(options: Options, data: Path, material: Material, sftp_port: int, rest_
             *("--certificate", str(material.certificate), "--contract-id", CONTRACT_ID),
             *("--authorized-keys", str(material.authorized_keys), "--host-key", str(material.host_key)),
             *("--rest-credentials", str(material.rest_credentials), "--delay", str(DPS_DELAY)),
+            *("--dip-delay", str(DPS_DELAY)),
             *options.dps_flags,
         ],
         env=_clean_environment(),

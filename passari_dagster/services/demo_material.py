@@ -107,7 +107,9 @@ def prepare(folder: Path, *, sftp_port: int) -> Material:
     return material
 
 
-def settings_file(material: Material, data: Path, *, museumplus_url: str, sftp_port: int, rest_url: str) -> str:
+def settings_file(
+    material: Material, data: Path, *, museumplus_url: str, sftp_port: int, rest_url: str, ca_file: Path
+) -> str:
     """The content of the demo's `passari.toml`. The servers' URLs are not in it: they are the environment's."""
     return f"""\
 # Written anew by `passari-dagster demo` at each start.
@@ -137,6 +139,8 @@ known_hosts = {_toml(material.known_hosts)}
 url = {_toml(rest_url)}
 username = {_toml(USERNAME)}
 password = {_toml(material.rest_credentials.read_text(encoding="ascii").partition(":")[2])}
+ca_file = {_toml(ca_file)}
+access = "3.0"
 
 [workflow]
 preservation_delay = 0

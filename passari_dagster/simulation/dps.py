@@ -25,7 +25,7 @@ from types import TracebackType
 import asyncssh
 import uvicorn
 
-from passari_dagster.simulation import dps_rest, dps_sftp
+from passari_dagster.simulation import dps_rest, dps_sftp, dps_tls
 from passari_dagster.simulation.dps_faults import Faults, Hold, Point
 from passari_dagster.simulation.dps_store import Store, Transfer
 
@@ -53,7 +53,7 @@ class SimulatedDps:
         rest_port: 0 takes a free one.
         rest_user: who may use REST.
         rest_password: None makes one; it is then read from the attribute.
-        tls: certificate and key file, to serve REST over https.
+        tls: certificate and key file of the REST server; None: an authority of its own gives it one.
         faults: knobs as they stand at the start.
 
     Attributes:
@@ -62,6 +62,7 @@ class SimulatedDps:
         delays: seconds in `transfer/` for packages whose name contains the key, instead of `delay`.
         paused: while true nothing is picked up.
         sftp_port, rest_url, known_hosts_line: known once it is started.
+        ca_file: certificate of the authority that clients of REST trust.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class SimulatedDps:
         self.home, self.received, self.log = self.store.home, self.store.received, self.store.log
         self._authorized_keys = authorized_keys
         self._host_key = _existing_host_key(host_key or directory / "host_key")
-        self._tls = tls
+        self._tls = tls or dps_tls.prepare(directory / "tls")
+        self.ca_file = tls[0] if tls else directory / "tls" / dps_tls.AUTHORITY
         self._sftp = dps_sftp.State(self.home, self.faults)
         self._loop = asyncio.new_event_loop()
         self._stopping = threading.Event()
@@ -135,7 +137,7 @@ class SimulatedDps:
     @property
     def rest_url(self) -> str:
         """Address of the REST interfaces."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.rest_port}"
+        return f"https://127.0.0.1:{self.rest_port}"
 
     @property
     def known_hosts_line(self) -> str:
@@ -228,8 +230,8 @@ class SimulatedDps:
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=1,
-                ssl_certfile=self._tls[0] if self._tls else None,
-                ssl_keyfile=self._tls[1] if self._tls else None,
+                ssl_certfile=self._tls[0],
+                ssl_keyfile=self._tls[1],
             )
         )
         serving = asyncio.create_task(rest.serve(sockets=[listening]))
@@ -288,8 +290,8 @@ def _existing_host_key(path: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: serves until SIGTERM or SIGINT.
 
-    Prints one JSON object when it is ready: sftp_port, rest_url, known_hosts_line. REST's user and password are
-    read from SIMULATED_DPS_REST_USER and SIMULATED_DPS_REST_PASSWORD, or as `user:password` from a file.
+    Prints one JSON object when it is ready: sftp_port, rest_url, ca_file, known_hosts_line. REST's user and password
+    are read from SIMULATED_DPS_REST_USER and SIMULATED_DPS_REST_PASSWORD, or as `user:password` from a file.
     """
     parser = argparse.ArgumentParser(description="A Digital Preservation Service on loopback.")
     parser.add_argument("--directory", type=Path, required=True)
@@ -333,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults=Faults(**{name: getattr(options, name) for name in Faults.__dataclass_fields__}),
     )
     with dps:
-        ready = {name: getattr(dps, name) for name in ("sftp_port", "rest_url", "known_hosts_line")}
+        texts = {name: str(getattr(dps, name)) for name in ("rest_url", "ca_file", "known_hosts_line")}
+        ready = {"sftp_port": dps.sftp_port, **texts}
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):

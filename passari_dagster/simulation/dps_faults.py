@@ -28,6 +28,12 @@ class Faults:
         missing_xml: no XML ingest report can be seen.
         damage: so many next packages have a byte flipped as they are taken in; what is kept in `received/` is
             what was sent.
+        dip_delay: seconds between the request of a DIP and its being ready.
+        dip_never: no DIP is ever ready.
+        dip_damage: so many next DIPs have a file that is not the one that their METS tells of.
+        dip_cut_after_bytes: cut the connection when so many bytes of a DIP have been sent.
+        dip_cuts: how many times.
+        dip_no_ranges: a DIP is sent whole each time, and has no tag.
     """
 
     latency: float = 0.0
@@ -39,6 +45,12 @@ class Faults:
     missing_html: bool = False
     missing_xml: bool = False
     damage: int = 0
+    dip_delay: float = 0.0
+    dip_never: bool = False
+    dip_damage: int = 0
+    dip_cut_after_bytes: int = 0
+    dip_cuts: int = 0
+    dip_no_ranges: bool = False
 
     def hides(self, name: str) -> bool:
         """Whether a file of this name is not to be seen."""

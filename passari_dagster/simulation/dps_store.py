@@ -3,6 +3,7 @@
     home/        transfer/, accepted/, rejected/, as SFTP shows them
     received/    every package as it was sent, <n>-<name>
     work/        packages being checked
+    dips/        what was asked for of what is preserved; see `dps_dips`
     verdicts.jsonl   one line for each verdict, and for each transfer deleted over REST; read again at a start
 
 How packages are checked is known by `dps_ingest`; who may see what by the servers.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from passari_dagster.simulation import dps_ingest, dps_reports
+from passari_dagster.simulation.dps_dips import Dips
 from passari_dagster.simulation.dps_faults import Faults
 
 log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class Store:
         self.log = directory / "verdicts.jsonl"
         self.contract_id = contract_id
         self.faults = faults
+        self.dips = Dips(directory / "dips", faults)
         self._work = directory / "work"
         self._certificate = certificate
         self._transfers: dict[str, Transfer] = {}

@@ -59,6 +59,7 @@ class Site:
             "url": self.dps.rest_url,
             "username": self.dps.rest_user,
             "password": self.dps.rest_password,
+            "ca_file": self.dps.ca_file,
             "retry_wait": 0.01,
             "retries": 3,
             **(rest or {}),

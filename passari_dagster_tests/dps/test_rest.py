@@ -381,7 +381,7 @@ def test_https_is_verified_with_the_ca_file(tmp_path: Path, signer: Signer) -> N
         with site.client(verdicts="rest-2.0", rest={"ca_file": certificate}) as client:
             assert client.check()[1].startswith("https://")
         with (
-            site.client(verdicts="rest-2.0", rest={"retries": 0}) as client,
+            site.client(verdicts="rest-2.0", rest={"retries": 0, "ca_file": None}) as client,
             pytest.raises(DpsUnreachableError, match=r"(?i)certificate"),
         ):
             client.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -196,7 +197,9 @@ def test_a_sender_is_killed_at_a_known_place(
 def test_rest_answers_as_documented(site: Site, client: Dps) -> None:
     waiting = site.send(client, NAME)
     site.send(client, "2.tar", objid="other")
-    with httpx.Client(base_url=site.dps.rest_url, auth=(site.dps.rest_user, site.dps.rest_password)) as http:
+    trust = ssl.create_default_context(cafile=site.dps.ca_file)
+    login = (site.dps.rest_user, site.dps.rest_password)
+    with httpx.Client(base_url=site.dps.rest_url, auth=login, verify=trust) as http:
         base = f"/api/2.0/{CONTRACT}"
         found = http.get(f"{base}/search", params={"q": f"pkg_type:AIP AND OBJID:{OBJID}"}).json()["data"]
         assert [aip["pkg_type"] for aip in found["results"]] == ["AIP"]
@@ -216,7 +219,7 @@ def test_rest_answers_as_documented(site: Site, client: Dps) -> None:
         assert http.get(f"{transfer}/report").status_code == 404
         assert http.get("/api/2.0/urn:uuid:other/search").status_code == 404
         assert http.get(f"{base}/search", params={"page": "x"}).status_code == 400
-    assert httpx.get(f"{site.dps.rest_url}{base}/search").status_code == 401
+    assert httpx.get(f"{site.dps.rest_url}{base}/search", verify=trust).status_code == 401
     with site.client(verdicts="rest-3.0") as client:
         assert list(client.verdicts([waiting])) == []
 
