@@ -201,13 +201,23 @@ def explain() -> None:
 
 
 def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
-    """The sync jobs by name."""
-    return {
-        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects, workbench.workflow_overview]),
-        "sync_attachments": dg.define_asset_job(
-            "sync_attachments", [assets.museum_attachments, workbench.workflow_overview]
+    """The sync jobs by name; each counts what is where at its end."""
+
+    def job(name: str, description: str, *selection: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
+        return dg.define_asset_job(name, [*selection, workbench.workflow_overview], description=description)
+
+    jobs = (
+        job("sync_objects", "Brings the database up to date with MuseumPlus's objects.", assets.museum_objects),
+        job(
+            "sync_attachments",
+            "Brings the database up to date with MuseumPlus's attachments.",
+            assets.museum_attachments,
         ),
-        "sync_hashes": dg.define_asset_job(
-            "sync_hashes", [assets.metadata_hashes, assets.eligible_objects, workbench.workflow_overview]
+        job(
+            "sync_hashes",
+            "Computes the hashes over attachments that have changed, and counts which objects are eligible.",
+            assets.metadata_hashes,
+            assets.eligible_objects,
         ),
-    }
+    )
+    return {job.name: job for job in jobs}

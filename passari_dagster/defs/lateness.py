@@ -110,6 +110,7 @@ def _check(asset: str, allowed: Allowed) -> dg.AssetChecksDefinition:
         description=f"It was done within the last {_told(allowed.fail)}. Looked at each hour.",
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        """Looks when the asset was updated last, and is red when that is too long ago."""
         event = context.instance.get_latest_materialization_event(key)
         passed, description = False, "it was never done"
         metadata: dict[str, dg.MetadataValue[Any] | float] = {}

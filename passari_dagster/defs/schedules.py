@@ -15,6 +15,15 @@ HOURLY = "0 * * * *"
 ODD_DAYS, EVEN_DAYS, EVERY_DAY = "1-31/2", "2-30/2", "*"
 
 
+DESCRIPTIONS = {
+    "sync_objects": "Reads the objects of MuseumPlus, on odd days, when the nightly window begins.",
+    "sync_attachments": "Reads the attachments of MuseumPlus, on even days, when the nightly window begins.",
+    "sync_hashes": "Computes the hashes that have changed, each day, an hour after the nightly window.",
+    "housekeeping": "Removes old records of Dagster's, each night.",
+    "overview": "Counts what is where, and looks at what waits for a person, each hour.",
+}
+
+
 def crons(settings: Settings) -> dict[str, str]:
     """When each job runs: scrapes at the window's beginning, hashes an hour after its end."""
     workflow = settings.workflow
@@ -40,6 +49,7 @@ def build_schedules(
             name=f"{name}_schedule",
             job=jobs[name],
             cron_schedule=cron,
+            description=DESCRIPTIONS[name],
             execution_timezone=settings.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
