@@ -34,7 +34,6 @@ from passari_dagster.services.supervisor import Stop, stop_on_signals
 app = typer.Typer(
     help="From a museum's catalogue to the national Digital Preservation Service.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they show values of variables, which may be secret
 )
 DEMO_DATA = Path("passari-data/demo")

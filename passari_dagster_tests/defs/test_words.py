@@ -41,7 +41,8 @@ def shown(repository: dg.RepositoryDefinition) -> Iterator[tuple[str, str | None
         yield f"job {job.name}", job.description
         for node in job.nodes:
             yield f"op {job.name}.{node.name}", node.definition.description
-            yield from fields_of(node.definition.config_schema.config_type, f"config {job.name}.{node.name}")  # type: ignore[attr-defined]
+            if (schema := node.definition.config_schema) is not None:
+                yield from fields_of(schema.config_type, f"config {job.name}.{node.name}")
     for asset in graph.asset_nodes:
         yield f"asset {asset.key.to_user_string()}", asset.description
     for key in graph.asset_check_keys:
