@@ -228,6 +228,21 @@ def launch_by_clicks(browser: Browser, object_ids: Sequence[int], picture: Path)
     return created[1]
 
 
+ENQUEUE = """ops:
+  enqueue:
+    config:
+      object_count: 3
+      object_ids: {}
+      reason: a first look
+"""
+FREEZE = """ops:
+  freeze:
+    config:
+      object_ids: {}
+      reason: Rights are not cleared
+"""
+
+
 def launch_in_the_launchpad(browser: Browser, job: str, config: str, picture: Path) -> str:
     """Type the config of a job into its Launchpad, and launch it.
 
@@ -352,6 +367,11 @@ def main(directory: Path) -> None:
             launch_by_clicks(browser, object_ids, directory / "backfill-dialog.png")
             running.wait_until("preserved", *object_ids)
             photograph_pages(running, browser, object_ids[0], directory)
+            for job, config in (("enqueue", ENQUEUE), ("freeze", FREEZE)):
+                picture = directory / f"launchpad-{job}.png"
+                launch_in_the_launchpad(
+                    browser, f"{job}_objects", config.format(running.good_objects()[15:17]), picture
+                )
 
 
 if __name__ == "__main__":

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from passari_dagster.workflow.audit import events
 from passari_dagster_tests.conftest import PROJECT
 from passari_dagster_tests.running import Running
 from passari_dagster_tests.screenshots import (
     CHROMIUM,
     DRIVER,
+    ENQUEUE,
+    FREEZE,
     LARGEST,
     Browser,
     browser_at,
     launch_by_clicks,
+    launch_in_the_launchpad,
     photograph_pages,
 )
 
@@ -58,6 +62,26 @@ def test_three_objects_picked_and_launched_by_clicks_end_preserved(
         assert len(running.received(object_id)) == 1
 
 
+def test_objects_are_enqueued_and_frozen_in_the_launchpad_by_typing_and_clicks(
+    running: Running, browser: Browser, tmp_path: Path
+) -> None:
+    enqueued, frozen = running.good_objects()[15:17], running.good_objects()[17:19]
+    picture = tmp_path / "launchpad.png"
+    run_id = launch_in_the_launchpad(browser, "enqueue_objects", ENQUEUE.format(enqueued), picture)
+    browser.see("RUN_SUCCESS", "2 objects enqueued")
+    assert running.webserver.output_numbers(run_id)["enqueued"] == 2
+
+    run_id = launch_in_the_launchpad(browser, "freeze_objects", FREEZE.format(frozen), picture)
+    browser.see("RUN_SUCCESS", "frozen")
+    assert running.webserver.output_numbers(run_id) == {"frozen": 2}
+    assert running.stages(*frozen) == ["frozen"] * 2
+    with running.environment() as env, env.transaction() as session:
+        event = events(session, limit=1, object_id=frozen[0])[0]
+    assert (event.who, event.action, event.reason) == ("unknown (ui)", "freeze_objects", "Rights are not cleared")
+    assert event.object_ids == tuple(frozen)
+    running.wait_until("preserved", *enqueued)
+
+
 def test_every_page_that_the_readme_shows_is_there_and_whole(
     running: Running, browser: Browser, tmp_path: Path
 ) -> None:
@@ -68,7 +92,11 @@ def test_every_page_that_the_readme_shows_is_there_and_whole(
     photograph_pages(running, browser, object_id, tmp_path)
 
     images = PROJECT / "docs" / "images"
-    taken = {path.name for path in tmp_path.iterdir()} | {"backfill-dialog.png"}
+    taken = {path.name for path in tmp_path.iterdir()} | {
+        "backfill-dialog.png",
+        "launchpad-enqueue.png",
+        "launchpad-freeze.png",
+    }
     kept = {path.name for path in images.iterdir()}
     assert kept <= taken, "each picture can be taken again"
     shown = re.findall(r"docs/images/([\w.-]+)", (PROJECT / "README.md").read_text(encoding="utf-8"))
