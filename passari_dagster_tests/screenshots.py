@@ -29,6 +29,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from passari_dagster.workflow.dossier import dossier
 from passari_dagster.workflow.dossier_html import html
 from passari_dagster_tests.running import Running, running_system
+from passari_dagster_tests.trouble import freshness, make_trouble
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 PATIENCE = 60
@@ -37,6 +38,8 @@ LARGEST = 200 * 1024
 """Bytes of a picture in the README."""
 TROUBLE = ("An unexpected error", "An error occurred", "Unexpected GraphQL error", "can't be displayed", "Python error")
 """What Dagster's pages say when something went wrong."""
+WORKBENCH = {"overview.png", "checks.png", "frozen.png", "late.png"}
+"""Pictures that need a system in trouble."""
 PARTITIONS = "/locations/passari_dagster/jobs/preserve_object/partitions"
 DIALOG = "//*[@role='dialog' and contains(., 'Launch preserve_object backfill')]"
 
@@ -335,21 +338,27 @@ def photograph_dossier(running: Running, browser: Browser, object_id: int, direc
 
 def photograph_workbench(browser: Browser, directory: Path) -> None:
     """Visit the pages of the overview, of frozen objects and of checks after `overview` ran, and save pictures."""
-    browser.resize(1280, 900)
+    browser.resize(1280, 760)
     browser.open("/assets/workflow_overview", "Latest materialization", "eligible")
+    browser.element("(//*[contains(text(), 'Show Markdown')])[1]").click()
     browser.element("//img[starts-with(@src, 'data:image/png')]")
-    browser.scroll_to("Metadata")
+    browser.see("their last run failed")
     browser.photograph(directory / "overview.png")
+
+    browser.resize(1280, 800)
     browser.open("/assets/workflow_overview?view=checks", "no_objects_left_failed", "no_rejections_unhandled")
-    browser.element("(//*[contains(text(), 'no_objects_left_failed')])[1]").click()
-    browser.see("detector_candidates")
+    browser.see("objects are left failed", "detector_candidates")
     browser.photograph(directory / "checks.png")
-    browser.open("/assets/frozen_objects", "Latest materialization", "by_reason")
+
+    browser.resize(1280, 860)
+    browser.open("/assets/frozen_objects", "Latest materialization", "by_reason", "Asked by the museum")
     browser.photograph(directory / "frozen.png")
-    browser.open("/assets/audit_log", "Latest materialization", "last_events")
-    browser.photograph(directory / "audit-log.png")
-    browser.open("/assets/metadata_hashes?view=checks", "not_late")
+
+    browser.resize(1280, 640)
+    browser.open("/assets/metadata_hashes", "Latest check results", "Fails if more than 2 days")
     browser.photograph(directory / "late.png")
+
+    browser.open("/assets/audit_log", "Latest materialization", "maija")
 
 
 def main(directory: Path) -> None:
@@ -372,6 +381,10 @@ def main(directory: Path) -> None:
                 launch_in_the_launchpad(
                     browser, f"{job}_objects", config.format(running.good_objects()[15:17]), picture
                 )
+            make_trouble(running)
+            running.run("overview")
+            running.wait(lambda: freshness(running, "metadata_hashes") == "DEGRADED", "Dagster to see what is late")
+            photograph_workbench(browser, directory)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from passari_dagster.catalogue.models import MuseumObject
-from passari_dagster.workflow import audit
-from passari_dagster_tests.catalogue.rows import add_package
-from passari_dagster_tests.running import WORKFLOW, Running, running_system
-from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, LARGEST, browser_at, photograph_workbench
+from passari_dagster_tests.running import Running, running_system
+from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, LARGEST, WORKBENCH, browser_at, photograph_workbench
+from passari_dagster_tests.trouble import freshness, make_trouble
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,8 +19,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning"),
 ]
-REASON = "Unsupported | file format"
-assert WORKFLOW["step_retries"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -64,32 +57,6 @@ def checked(system: Running, asset: str, name: str) -> dict[str, Any]:
     return {**entries, "success": evaluation["success"], "description": evaluation["description"]}
 
 
-def freshness(system: Running, asset: str) -> str | None:
-    data = system.webserver.ask(
-        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ...on AssetNode {
-            freshnessStatusInfo { freshnessStatus } } } }""",
-        key={"path": [asset]},
-    )
-    info = data["assetNodeOrError"]["freshnessStatusInfo"]
-    return str(info["freshnessStatus"]) if info else None
-
-
-def made_late(system: Running, *assets: str) -> None:
-    """Have Dagster believe that the assets were materialized long ago, as they are when nothing is done any more."""
-    engine = create_engine(system.system.environment["DAGSTER_PG_URL"])
-    with engine.begin() as connection:
-        for asset in assets:
-            connection.execute(
-                text(
-                    r"""UPDATE asset_keys SET last_materialization = regexp_replace(
-                        last_materialization, '"timestamp": [0-9.]+', '"timestamp": 1700000000.0')
-                    WHERE asset_key = :key"""
-                ),
-                {"key": json.dumps([asset])},
-            )
-    engine.dispose()
-
-
 def test_all_is_well_after_the_syncs(system: Running) -> None:
     trace = system.wait(lambda: freshness(system, "dps_poll") == "HEALTHY", "the first look at the DPS", 90)
     assert trace
@@ -106,40 +73,8 @@ def test_all_is_well_after_the_syncs(system: Running) -> None:
 
 
 def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Path) -> None:
-    good = system.good_objects()
-    preserved, permanent, spent, overdue, first_frozen, second_frozen = good[:6]
-    (damaged,) = [id_ for id_ in system.house.museum.object_ids if id_ not in good][:1]
-    house = system.house
-    system.enqueue(preserved)
-    system.wait_until("preserved", preserved)
-
-    key = house.directory / "sign.pem"
-    kept = key.read_bytes()
-    key.write_bytes(b"no key\n")
-    system.enqueue(permanent)
-    assert last_status(system, permanent) == "FAILURE"
-    key.write_bytes(kept)
-    house.museum.faults.path_contains, house.museum.faults.error_rate = f"/{spent}", 1.0
-    system.enqueue(spent)
-    assert last_status(system, spent) == "FAILURE"
-    house.museum.faults.error_rate = 0.0
-
-    with system.environment() as env, env.transaction() as session:
-        actor = audit.Actor("maija")
-        for object_id, reason in ((first_frozen, REASON), (second_frozen, REASON), (damaged, "Asked by the museum")):
-            row = session.get_one(MuseumObject, object_id)
-            row.frozen, row.freeze_reason = True, reason
-            audit.record(session, actor, "freeze_objects", now=env.now(), reason=reason, object_ids=[object_id])
-        add_package(
-            session,
-            session.get_one(MuseumObject, overdue),
-            created_date=env.now() - timedelta(days=20),
-            submission_date=env.now() - timedelta(days=20),
-            preserved=False,
-        )
-        rejected = good[7]
-        add_package(session, session.get_one(MuseumObject, rejected), preserved=False, rejected=True)
-    made_late(system, "museum_attachments", "metadata_hashes")
+    made = make_trouble(system)
+    permanent, spent = made.permanent, made.spent
     system.run("overview")
 
     told = materialized(system, "workflow_overview")
@@ -151,9 +86,9 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert "holds no private key" in failed["detector_candidates"]
     assert re.search(rf"\| 1 \| download\\_object \| retries spent \|.*\[{spent}\]\(/runs/", failed["by_message"])
     refused = checked(system, "workflow_overview", "no_rejections_unhandled")
-    assert (refused["success"], refused["objects"], refused["first_ids"]) == (False, 1, str(rejected))
+    assert (refused["success"], refused["objects"], refused["first_ids"]) == (False, 1, str(made.rejected))
     waits = checked(system, "workflow_overview", "no_submission_overdue")
-    assert (waits["success"], waits["objects"], waits["first_ids"]) == (False, 1, str(overdue))
+    assert (waits["success"], waits["objects"], waits["first_ids"]) == (False, 1, str(made.overdue))
     assert "14 days" in waits["description"]
 
     frozen = materialized(system, "frozen_objects")
@@ -161,7 +96,11 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert "| 2 | 0 | Unsupported \\| file format |" in frozen["by_reason"]
     log = materialized(system, "audit_log")
     assert log["events_last_24_hours"] == 3
-    assert log["last_events"].splitlines()[2].split(" | ")[1:4] == ["maija", "freeze\\_objects", f"1: {damaged}"]
+    assert log["last_events"].splitlines()[2].split(" | ")[1:4] == [
+        "maija",
+        "freeze\\_objects",
+        f"1: {made.frozen[-1]}",
+    ]
 
     for asset, passes in (("museum_objects", True), ("museum_attachments", False), ("metadata_hashes", False)):
         assert checked(system, asset, "not_late")["success"] is passes
@@ -171,19 +110,10 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     if CHROMIUM.exists() and DRIVER.exists():
         with browser_at(system) as browser:
             photograph_workbench(browser, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == WORKBENCH
         assert all(path.stat().st_size < LARGEST for path in tmp_path.iterdir())
 
     system.enqueue(permanent, spent)
     system.wait_until("preserved", permanent, spent)
     system.run("overview")
     assert checked(system, "workflow_overview", "no_objects_left_failed")["success"]
-
-
-def last_status(system: Running, object_id: int) -> str:
-    """How the object's run ended."""
-
-    def ended() -> str | None:
-        runs = system.runs_of(object_id)
-        return runs[-1]["status"] if runs and runs[-1]["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
-
-    return system.wait(ended, f"the run of {object_id} to end")

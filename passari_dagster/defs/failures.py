@@ -26,6 +26,7 @@ RETRIED_WITHIN = timedelta(days=1)
 """A run that Dagster says it will start again counts as failed when it has not done so for that long."""
 COUNTING = [status for status in dg.DagsterRunStatus if status is not dg.DagsterRunStatus.CANCELED]
 """A cancelled run says nothing of its object: the second run of an object with a live one is refused so."""
+_WRAPPER = re.compile(r"Dagster\w+|Failure")
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*: ")
 
 
@@ -91,11 +92,11 @@ def _read(instance: dg.DagsterInstance, failed: Left) -> Failure:
         if event is not None and event.is_step_failure:
             data = event.step_failure_data
             error = data.error
-            # Dagster's own wrapping tells nothing.
-            while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+            # What wraps the error says nothing: Dagster's own, and the Failure by which an op forbids a retry.
+            while error is not None and error.cause is not None and _WRAPPER.fullmatch(error.cls_name or ""):
                 error = error.cause
-            message = _CLASS.sub("", error.message.strip()) if error is not None else ""
+            message, name = ("", "") if error is None else (_CLASS.sub("", error.message.strip()), error.cls_name or "")
             final = data.user_failure_data is not None
-            return Failure(failed.object_id, failed.run_id, event.step_key or "", message, final)
+            return Failure(failed.object_id, failed.run_id, event.step_key or "", message, final, name)
     told = next((event.message for event in events if event is not None and event.message), "")
-    return Failure(failed.object_id, failed.run_id, "", told, final=False)
+    return Failure(failed.object_id, failed.run_id, "", told, final=False, error="")

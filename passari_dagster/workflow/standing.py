@@ -20,6 +20,8 @@ SAMPLE = 20
 CLUSTERS = 25
 """Most messages of a table."""
 SIP_STEP = "create_sip"
+FORESEEN = frozenset({"TransientFailure", "LockLostError", "LockBusyError", "DagsterExecutionInterruptedError"})
+"""Errors that say nothing of the object."""
 _LENGTH = 300
 """Characters by which messages are compared."""
 
@@ -45,6 +47,7 @@ class Failure:
         step: the op that failed; empty: the run itself, for instance killed.
         message: the error's.
         final: whether it was not tried again, since that could not help; else the retries are spent.
+        error: class of the error; empty: not known.
     """
 
     object_id: int
@@ -52,6 +55,7 @@ class Failure:
     step: str
     message: str
     final: bool
+    error: str
 
 
 @dataclass
@@ -66,13 +70,14 @@ class Cluster:
     step: str
     message: str
     final: bool
+    error: str
     example: str
     failures: list[Failure] = field(default_factory=list)
 
     @property
     def candidate(self) -> bool:
-        """Whether it may be a content problem that no detector knows: red, no retry, while the SIP was made."""
-        return self.final and self.step == SIP_STEP
+        """Whether no detector may know it yet: it came while the SIP was made, and was no fault of the world."""
+        return self.step == SIP_STEP and self.error not in FORESEEN
 
 
 def rejections(env: Environment) -> Listed:
@@ -107,9 +112,9 @@ def normalised(message: str) -> str:
 
 def clustered(failures: Iterable[Failure]) -> list[Cluster]:
     """Failures by what they say, the most frequent first."""
-    found: dict[tuple[str, str, bool], Cluster] = {}
+    found: dict[tuple[str, str, bool, str], Cluster] = {}
     for failure in failures:
-        key = (failure.step, normalised(failure.message), failure.final)
+        key = (failure.step, normalised(failure.message), failure.final, failure.error)
         cluster = found.setdefault(key, Cluster(*key, example=failure.message))
         cluster.failures.append(failure)
     return sorted(found.values(), key=lambda cluster: (-len(cluster.failures), cluster.step, cluster.message))

@@ -90,14 +90,29 @@ def test_messages_of_different_kinds_stay_different() -> None:
 
 
 def test_failures_are_gathered_and_candidates_for_a_detector_picked() -> None:
-    failures = [Failure(id_, f"run{id_}", "create_sip", f"file 'x{id_}|y' is odd", final=True) for id_ in range(5)]
-    failures += [Failure(9, "run9", "submit_sip", "the DPS did not answer", final=False)]
-    failures += [Failure(10, "run10", "create_sip", "disk full", final=False)]
+    failures = [
+        Failure(id_, f"run{id_}", "create_sip", f"file 'x{id_}|y' is odd", final=False, error="ValueError")
+        for id_ in range(5)
+    ]
+    failures += [
+        Failure(9, "run9", "submit_sip", "the DPS did not answer", final=False, error="TransientFailure"),
+        Failure(10, "run10", "create_sip", "disk full", final=False, error="TransientFailure"),
+        Failure(11, "run11", "create_sip", "the tool has no verdict", final=True, error="PermanentFailure"),
+        Failure(12, "run12", "", "killed", final=False, error=""),
+    ]
     many, *others = standing.clustered(failures)
     assert (len(many.failures), many.message, many.candidate) == (5, "file <name> is odd", True)
-    assert [other.candidate for other in others] == [False, False]
+    assert {other.message: other.candidate for other in others} == {
+        "the DPS did not answer": False,
+        "disk full": False,
+        "the tool has no verdict": True,
+        "killed": False,
+    }
     table = standing.markdown_clusters([many, *others])
-    assert "| 5 | create\\_sip | no | file \\<name\\> is odd | file 'x0\\|y' is odd | [0](/runs/run0), [1]" in table
+    assert (
+        "| 5 | create\\_sip | retries spent | file \\<name\\> is odd | file 'x0\\|y' is odd | [0](/runs/run0), [1]"
+        in table
+    )
     assert standing.markdown_clusters([]) == "none"
 
 

@@ -1,0 +1,105 @@
+"""A running system in which something of everything went wrong, as an administrator may find it in the morning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import create_engine, text
+
+from passari_dagster.catalogue.models import MuseumObject
+from passari_dagster.workflow import audit
+from passari_dagster_tests.catalogue.rows import add_package
+from passari_dagster_tests.running import Running
+
+REASON = "Unsupported | file format"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Which object has which.
+
+    Arguments:
+        permanent: its run failed, and was not tried again.
+        spent: its run failed after all retries.
+        overdue: sent 20 days ago, without a verdict.
+        frozen: two for one reason, and a third for another.
+    """
+
+    permanent: int
+    spent: int
+    overdue: int
+    rejected: int
+    frozen: tuple[int, int, int]
+
+
+def make_trouble(system: Running) -> Trouble:
+    """One object is preserved, the others are in trouble, and two syncs are late."""
+    good = system.good_objects()
+    preserved, permanent, spent, overdue, rejected, *frozen = good[:8]
+    trouble = Trouble(permanent, spent, overdue, rejected, (frozen[0], frozen[1], frozen[2]))
+    house = system.house
+    system.enqueue(preserved)
+    system.wait_until("preserved", preserved)
+
+    key = house.directory / "sign.pem"
+    kept = key.read_bytes()
+    key.write_bytes(b"no key\n")
+    system.enqueue(permanent)
+    assert last_status(system, permanent) == "FAILURE"
+    key.write_bytes(kept)
+    house.museum.faults.path_contains, house.museum.faults.error_rate = f"/{spent}", 1.0
+    system.enqueue(spent)
+    assert last_status(system, spent) == "FAILURE"
+    house.museum.faults.error_rate = 0.0
+
+    with system.environment() as env, env.transaction() as session:
+        for object_id, reason in zip(trouble.frozen, (REASON, REASON, "Asked by the museum"), strict=True):
+            row = session.get_one(MuseumObject, object_id)
+            row.frozen, row.freeze_reason = True, reason
+            actor = audit.Actor("maija")
+            audit.record(session, actor, "freeze_objects", now=env.now(), reason=reason, object_ids=[object_id])
+        long_ago = env.now() - timedelta(days=20)
+        row = session.get_one(MuseumObject, overdue)
+        add_package(session, row, created_date=long_ago, submission_date=long_ago, preserved=False)
+        add_package(session, session.get_one(MuseumObject, rejected), preserved=False, rejected=True)
+    _made_late(system, "museum_attachments", "metadata_hashes")
+    return trouble
+
+
+def _made_late(system: Running, *assets: str) -> None:
+    """Have Dagster believe that the assets were materialized long ago, as they are when nothing is done any more."""
+    engine = create_engine(system.system.environment["DAGSTER_PG_URL"])
+    with engine.begin() as connection:
+        for asset in assets:
+            connection.execute(
+                text(
+                    r"""UPDATE asset_keys SET last_materialization = regexp_replace(
+                        last_materialization, '"timestamp": [0-9.]+', '"timestamp": 1700000000.0')
+                    WHERE asset_key = :key"""
+                ),
+                {"key": json.dumps([asset])},
+            )
+    engine.dispose()
+
+
+def last_status(system: Running, object_id: int) -> str:
+    """How the object's run ended."""
+
+    def ended() -> str | None:
+        runs = system.runs_of(object_id)
+        return runs[-1]["status"] if runs and runs[-1]["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    return system.wait(ended, f"the run of {object_id} to end")
+
+
+def freshness(system: Running, asset: str) -> str | None:
+    """What Dagster thinks of an asset with a freshness policy: HEALTHY, WARNING, DEGRADED or UNKNOWN."""
+    data = system.webserver.ask(
+        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ...on AssetNode {
+            freshnessStatusInfo { freshnessStatus } } } }""",
+        key={"path": [asset]},
+    )
+    info = data["assetNodeOrError"]["freshnessStatusInfo"]
+    return str(info["freshnessStatus"]) if info else None
