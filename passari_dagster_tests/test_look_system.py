@@ -73,7 +73,7 @@ def test_the_job_tells_the_dossier_as_the_ui_launches_it(running: Running, prese
     assert f"## Object {preserved}" in page
     for words in ("confirm\\_sip | 1 of 1", "| state | preserved |", "validation | success", "transfer at the DPS"):
         assert words in page
-    assert f"](/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D{preserved})" in page
+    assert f"](/runs?view=runs&q%5B0%5D=tag%3Adagster%2Fpartition%3D{preserved})" in page
 
 
 def test_a_dossier_of_nothing_is_a_failure_that_says_why(running: Running) -> None:
