@@ -1,11 +1,10 @@
-"""Looking at a running system: by the job object_dossier, as the UI launches it, and by the command line."""
+"""Looking at a running system: by the job object_dossier, as the UI launches it, and by the command line. In the browser: test_ui.py."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import pytest
 from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import FreezeSource
 from passari_dagster_tests.running import Running
-from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, LARGEST, Browser, browser_at, photograph_dossier
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(600)]
 PROGRAM = str(Path(sys.executable).parent / "passari-dagster")
@@ -73,7 +71,7 @@ def test_the_job_tells_the_dossier_as_the_ui_launches_it(running: Running, prese
     assert f"## Object {preserved}" in page
     for words in ("confirm\\_sip | 1 of 1", "| state | preserved |", "validation | success", "transfer at the DPS"):
         assert words in page
-    assert f"](/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D{preserved})" in page
+    assert f"](/runs?view=runs&q%5B0%5D=tag%3Adagster%2Fpartition%3D{preserved})" in page
 
 
 def test_a_dossier_of_nothing_is_a_failure_that_says_why(running: Running) -> None:
@@ -159,17 +157,3 @@ def test_the_shell_reads_and_changes_only_what_it_may(running: Running, frozen: 
         stdin=f"s = session()\nprint(s.get(MuseumObject, {frozen}).title, events(s, limit=1)[0].reason)",
     )
     assert told == "changed in the shell a typing error\n"
-
-
-@pytest.fixture(scope="module")
-def browser(running: Running) -> Iterator[Browser]:
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip("no Chromium installed")
-    with browser_at(running) as opened:
-        yield opened
-
-
-def test_the_dossier_in_a_browser(running: Running, browser: Browser, preserved: int, tmp_path: Path) -> None:
-    photograph_dossier(running, browser, preserved, tmp_path)
-    for path in tmp_path.glob("*.png"):
-        assert path.stat().st_size < LARGEST, path.name

@@ -28,8 +28,8 @@ MAX_REPORT = 2 * 1024 * 1024
 """Bytes of an ingest report that are read; of a larger one only the path is told."""
 MAX_REPORTS = 16 * 1024 * 1024
 """Bytes of all reports in a dossier; those of the newest packages come first."""
-RUNS = "/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D"
-"""The page of a partition's runs, below the address of Dagster's UI."""
+RUNS = "/runs?view=runs&q%5B0%5D=tag%3Adagster%2Fpartition%3D"
+"""The page of a partition's runs, below the address of Dagster's UI. Without `view` it hides those of backfills."""
 
 
 @dataclass(frozen=True)

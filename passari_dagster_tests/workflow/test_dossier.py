@@ -88,7 +88,7 @@ def test_two_packages_their_steps_reports_and_what_changed(house: House, env: En
     assert (event.who, event.reason) == ("maija", "lent")
 
     page = markdown(made)
-    assert f"(/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D{object_id})" in page
+    assert f"(/runs?view=runs&q%5B0%5D=tag%3Adagster%2Fpartition%3D{object_id})" in page
     assert "<script" not in page.replace("\\<script", "")
     assert "| create\\_sip | 1 of 1 |" in page
     assert "maija" in page
