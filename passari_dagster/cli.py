@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
+from passari_dagster.commands import freezing
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
@@ -289,6 +290,11 @@ def cancel(
         with open_environment(settings.load()) as environment:
             for object_id in object_ids:
                 cancel_package(environment, object_id, console.print, resend=resend)
+
+
+for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.reenqueue):
+    app.command()(_command)
+    app.command(f"{_command.__name__}-objects", hidden=True)(_command)  # as passari-workflow called them
 
 
 @app.command()

@@ -64,19 +64,45 @@ def record(
     reason: str = "",
     details: str = "",
     object_ids: Collection[int] = (),
-) -> None:
+) -> int:
     """Record what is done in this transaction.
 
     Arguments:
         action: name of the job or command.
         reason: why, in the person's words.
         details: what exactly, in a few words.
+
+    Returns:
+        the event's id, for `also`.
     """
     event = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
     session.add(event)
     session.flush()
+    also(session, event.id, object_ids)
+    return event.id
+
+
+def also(session: Session, event_id: int, object_ids: Collection[int]) -> None:
+    """More objects of an event, for what is done in several transactions."""
     if object_ids:
-        session.execute(_OBJECTS, {"event": event.id, "ids": list(object_ids)})
+        session.execute(_OBJECTS, {"event": event_id, "ids": list(object_ids)})
+
+
+def objects_of_runs(session: Session, action: str, run_ids: Collection[str], *, limit: int) -> list[int]:
+    """Objects that were told of in these runs of a job, by id: what a run that is started again finds done.
+
+    Arguments:
+        limit: most of them.
+    """
+    query = (
+        select(audit_event_objects.c.museum_object_id)
+        .join(AuditEvent, AuditEvent.id == audit_event_objects.c.audit_event_id)
+        .where(AuditEvent.action == action, AuditEvent.run_id.in_(run_ids))
+        .distinct()
+        .order_by(audit_event_objects.c.museum_object_id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
 
 
 def events(session: Session, *, limit: int, object_id: int | None = None, since: datetime | None = None) -> list[Event]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, housekeeping, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import assets, checks, freezing, housekeeping, jobs, preflight, resources, schedules, sensors
 from passari_dagster.settings import Settings
 
 
@@ -43,6 +43,9 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         jobs=[
             preserve_object,
             jobs.enqueue_objects,
+            freezing.freeze_objects,
+            freezing.unfreeze_objects,
+            freezing.reenqueue_objects,
             jobs.explain,
             *sync_jobs.values(),
             preflight.build_preflight_job(),

@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from passari_dagster import locks
 from passari_dagster.defs import assets, launch
+from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
 from passari_dagster.settings import Settings
-from passari_dagster.workflow import enqueue, preserve
 from passari_dagster.workflow import explain as use_case
+from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
@@ -112,6 +113,7 @@ class EnqueueConfig(dg.Config):
     )
     random: bool = Field(default=False, description="pick at random instead of by ascending id")
     object_ids: list[int] = Field(default_factory=list, description="pick among these only")
+    reason: str = Field(default="", description="why; it is kept in the audit log, and may be left out")
     dry_run: bool = Field(default=False, description="say what would be enqueued, and do nothing")
 
     @model_validator(mode="after")
@@ -130,24 +132,20 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
         if context.instance.get_backfill(backfill_id) is not None:
             context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
             return
-        chosen = enqueue.choose(
+        done = launch.enqueue_eligible(
             env,
+            context.instance,
+            lambda: launch.repository_of_run(context.run),
+            held,
+            actor_of(context),
             count=config.object_count,
             object_ids=config.object_ids,
             random=config.random,
-            in_flight=launch.in_flight(context.instance),
-            registered=launch.registered(context.instance),
+            dry_run=config.dry_run,
+            reason=config.reason,
+            backfill_id=backfill_id,
         )
-        launched = bool(chosen.ids) and not config.dry_run
-        if launched:
-            held.check()  # no transaction of ours guards this: whoever has the lock now may choose the same objects
-            launch.backfill(
-                context.instance,
-                launch.repository_of_run(context.run),
-                chosen.ids,
-                title=f"enqueue {len(chosen.ids)} objects",
-                backfill_id=backfill_id,
-            )
+    chosen, launched = done.chosen, done.backfill_id is not None
     for object_id, reason in sorted(chosen.refused.items())[:REFUSALS_LOGGED]:
         context.log.warning(f"object {object_id} is not enqueued: {reason}")
     for reason, number in Counter(chosen.refused.values()).items():

@@ -5,21 +5,27 @@ Dagster has no public call by which an op or a sensor starts a backfill: here it
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import dagster as dg
 
 from passari_dagster import locks
 from passari_dagster.defs.partitions import ids_of, museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
+from passari_dagster.errors import SettingsError
 from passari_dagster.run_queue.dagster_internals import (
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     SENSOR_NAME_TAG,
+    SINGLETON_REPOSITORY_NAME,
     UNFINISHED,
     WILL_RETRY_TAG,
     BulkActionsFilter,
@@ -27,10 +33,12 @@ from passari_dagster.run_queue.dagster_internals import (
     PartitionBackfill,
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
+    location_origins_from_yaml_paths,
     make_new_backfill_id,
     partition_set_snap_name_for_job_name,
 )
-from passari_dagster.workflow import enqueue
+from passari_dagster.workflow import audit, enqueue
+from passari_dagster.workflow.audit import Actor
 from passari_dagster.workflow.environment import Environment
 
 JOB_NAME = "preserve_object"
@@ -44,6 +52,9 @@ COMPLETED = (
     BulkActionStatus.COMPLETED_FAILED,
     BulkActionStatus.FAILED,
 )
+WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
+ENQUEUE = "enqueue_objects"
+"""Name of the job in the audit log."""
 LOCK_WAIT = 300.0
 """Seconds that an enqueue, or a registration, waits for another one to end."""
 
@@ -127,6 +138,127 @@ def backfill(
         )
     )
     return backfill_id
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What was, or would be, launched.
+
+    Arguments:
+        chosen: the objects, and why others are not among them.
+        backfill_id: None: nothing was launched.
+    """
+
+    chosen: enqueue.Chosen
+    backfill_id: str | None
+
+
+def enqueue_eligible(
+    env: Environment,
+    instance: dg.DagsterInstance,
+    repository: Callable[[], RemoteRepositoryOrigin],
+    held: locks.Held,
+    actor: Actor,
+    *,
+    object_ids: Sequence[int],
+    count: int | None = None,
+    random: bool = False,
+    dry_run: bool = False,
+    reason: str = "",
+    backfill_id: str | None = None,
+) -> Launched:
+    """Choose eligible objects that have no run, and launch their backfill; `enqueue.choose` has the rules.
+
+    Arguments:
+        repository: where the job is.
+        held: the workflow lock.
+        actor: who enqueues, for the audit log.
+        dry_run: only choose.
+        reason: why, for the audit log.
+        backfill_id: of the backfill; None makes one.
+    """
+    chosen = enqueue.choose(
+        env,
+        count=count,
+        object_ids=object_ids,
+        random=random,
+        in_flight=in_flight(instance),
+        registered=registered(instance),
+    )
+    if dry_run or not chosen.ids:
+        return Launched(chosen, None)
+    held.check()  # Dagster's database knows no lock of ours: whoever has it now may choose the same objects
+    now, details = env.now(), f"{len(chosen.ids)} objects"
+    with env.transaction() as session:
+        audit.record(session, actor, ENQUEUE, now=now, reason=reason.strip(), details=details, object_ids=chosen.ids)
+        title = f"enqueue {details}"
+        launched = backfill(instance, repository(), chosen.ids, title=title, backfill_id=backfill_id)
+    return Launched(chosen, launched)
+
+
+class ObjectRuns:
+    """The runs of single objects, as `workflow.freeze` asks for them.
+
+    Arguments:
+        instance: Dagster's.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def _unfinished(self, object_id: int) -> Sequence[dg.DagsterRun]:
+        tags = {PARTITION_TAG: str(object_id)}
+        return self._instance.get_runs(dg.RunsFilter(job_name=JOB_NAME, statuses=UNFINISHED, tags=tags))
+
+    def executing(self, object_id: int) -> str | None:
+        """Id of the object's run that executes."""
+        return next((run.run_id for run in self._unfinished(object_id) if run.status not in WAITING), None)
+
+    def queued(self, object_id: int) -> list[str]:
+        """Ids of its runs that wait, but for confirmations: what the DPS has said is recorded all the same."""
+        return [
+            run.run_id
+            for run in self._unfinished(object_id)
+            if run.status in WAITING and list(run.step_keys_to_execute or ()) != ["confirm_sip"]
+        ]
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run, as the UI does."""
+        self._instance.run_coordinator.cancel_run(run_id)
+
+
+@contextlib.contextmanager
+def open_instance() -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance, for the command line.
+
+    Raises:
+        SettingsError: the environment does not say where it is.
+    """
+    missing = [name for name in ("DAGSTER_HOME", "DAGSTER_PG_URL", "REDIS_URL") if not os.environ.get(name)]
+    if missing:
+        raise SettingsError(
+            f"{' and '.join(missing)} should be set; beside a system that runs on this machine, --data names its folder"
+        )
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def our_repository(workspace: Path) -> RemoteRepositoryOrigin:
+    """Where our job is, for those who have no run or tick; of it, Dagster's daemon goes by the location's name.
+
+    Arguments:
+        workspace: `workspace.yaml`.
+    """
+    (location,) = location_origins_from_yaml_paths([str(workspace)])
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
+
+
+def forebears(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """Ids of the runs of which this one is a repetition."""
+    if run.root_run_id is None:
+        return []
+    group = instance.get_run_group(run.run_id)
+    return [other.run_id for other in group[1] if other.run_id != run.run_id] if group else [run.root_run_id]
 
 
 def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:

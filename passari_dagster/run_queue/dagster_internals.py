@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 from dagster._cli.api import _execute_run_command_body
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import DagsterEventType
 from dagster._core.execution import job_backfill
@@ -49,6 +50,7 @@ from dagster._core.storage.tags import (
 )
 from dagster._core.utils import make_new_backfill_id
 from dagster._core.workspace.context import WorkspaceRequestContext
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster._utils import ensure_file
 from dagster._utils.concurrency import ConcurrencyClaimStatus, ConcurrencySlotStatus
@@ -72,6 +74,7 @@ __all__ = [
     "ROOT_RUN_ID_TAG",
     "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
+    "SINGLETON_REPOSITORY_NAME",
     "UNFINISHED",
     "WILL_RETRY_TAG",
     "BulkActionStatus",
@@ -107,6 +110,7 @@ __all__ = [
     "copy_record",
     "ensure_file",
     "execute",
+    "location_origins_from_yaml_paths",
     "make_new_backfill_id",
     "partition_set_snap_name_for_job_name",
     "redirect_to_file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
+from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps import Dps, Place
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import Workspace
@@ -41,11 +42,9 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
         # Not `packaged`: a package that was begun anew after its files were lost may have been sent in part before.
         if package.sip_size is not None or package.intended:
             with Dps(env.settings.dps) as dps:
-                # First: until there is nothing left to rename, a rename that was cut short may still be carried out.
-                removed = dps.remove_incomplete(name)
-                found = dps.find(name, objid(object_id), package.created)
-            if found.place is not Place.NOWHERE:
-                raise PermanentFailure(f"{name} is with the DPS ({found.place.value}): its verdict is waited for")
+                removed, place = remove_what_was_cut(dps, package)
+            if place is not Place.NOWHERE:
+                raise PermanentFailure(f"{name} is with the DPS ({place.value}): its verdict is waited for")
             never_renamed = removed and not package.uploaded
             if package.intended and not never_renamed and not resend:
                 raise PermanentFailure(
@@ -58,3 +57,14 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
         log(f"{name} is cancelled; object {object_id} may be enqueued again")
         workspace.archive_logs(env.settings.archive_dir, name)
         workspace.delete()
+
+
+def remove_what_was_cut(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
+    """Remove what a send that was cut short left at the DPS, and look where the package is then.
+
+    Returns:
+        whether there was something, so that it was never renamed; and where the package is.
+    """
+    # In this order: until there is nothing left to rename, a rename that was cut short may still be carried out.
+    removed = dps.remove_incomplete(package.sip_filename)
+    return removed, dps.find(package.sip_filename, objid(package.object_id), package.created).place

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
@@ -61,6 +62,12 @@ def recover(env: Environment, object_id: int, log: Log) -> list[str]:
     for name in restored:
         log(f"the database had lost that {name} was sent: put back from the archive")
     return restored
+
+
+def restore(env: Environment, session: Session, object_id: int) -> list[str]:
+    """As `recover`, in a transaction of the caller's, who wants to know only and rolls it back."""
+    records = list(_records(env.settings.archive_dir, object_id))
+    return recovery.restore(session, object_id, records) if records else []
 
 
 def recover_all(env: Environment, log: Log) -> int:

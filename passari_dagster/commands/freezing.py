@@ -1,0 +1,255 @@
+"""The commands `enqueue`, `freeze`, `unfreeze` and `reenqueue`: what the jobs `…_objects` do, from a shell.
+
+They need no code server: Dagster's daemon, wherever it is, makes the runs of what they launch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from passari_dagster import locks, settings
+from passari_dagster.commands.common import (
+    SYSTEM_DATA,
+    DataOption,
+    DryRunOption,
+    JsonOption,
+    ReasonOption,
+    print_json,
+    print_table,
+    told_to_people,
+    use_dagster_environment,
+)
+
+if TYPE_CHECKING:
+    from passari_dagster.defs.launch import Launched
+    from passari_dagster.workflow.bulk import Tally
+    from passari_dagster.workflow.environment import Environment
+
+ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects")]
+
+
+def _ids(text: str) -> list[int]:
+    """Ids with commas or blanks between them."""
+    words = text.replace(",", " ").split()
+    if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not the id of an object")
+    return [int(word) for word in words]
+
+
+IDS_HELP = "ids, with commas between them"
+
+
+@contextlib.contextmanager
+def _environment(data: Path) -> Iterator[Environment]:
+    """The use cases' environment; Dagster finds what its two files ask for."""
+    use_dagster_environment(data)
+    from passari_dagster.workflow.environment import open_environment
+
+    loaded = settings.load()
+    os.environ.setdefault("REDIS_URL", loaded.redis_url.get_secret_value())
+    with open_environment(loaded) as env:
+        yield env
+
+
+def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
+    """Launch those of the objects that are eligible."""
+    from passari_dagster.defs import launch
+    from passari_dagster.services.system import project_root
+    from passari_dagster.workflow.audit import on_the_command_line
+
+    workspace = project_root(os.environ) / "workspace.yaml"
+    return launch.enqueue_eligible(
+        env,
+        instance,
+        lambda: launch.our_repository(workspace),
+        held,
+        on_the_command_line(),
+        object_ids=object_ids,
+        **options,
+    )
+
+
+def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json: bool) -> None:
+    """The outcome; ends the process with 1 if something was refused."""
+    if as_json:
+        print_json({**tally.as_json(), **(_launched_json(launched) if launched else {})})
+    else:
+        rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
+        print_table(console, ("object", "outcome", ""), rows)
+        more = sum(tally.counts.values()) - len(rows)
+        console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
+        if launched is not None:
+            _print_launched(console, launched)
+    if tally.refused and not tally.dry_run:
+        raise typer.Exit(1)
+
+
+def _launched_json(launched: Launched) -> dict[str, Any]:
+    chosen = launched.chosen
+    return {
+        "chosen": list(chosen.ids),
+        "left": chosen.left,
+        "not_enqueued": {str(object_id): why for object_id, why in sorted(chosen.refused.items())},
+        "backfill": launched.backfill_id,
+    }
+
+
+def _print_launched(console: Console, launched: Launched) -> None:
+    from passari_dagster.workflow.bulk import SAMPLE
+
+    chosen = launched.chosen
+    rows = [(object_id, why) for object_id, why in sorted(chosen.refused.items())]
+    if rows:
+        print_table(console, ("object", "not enqueued, because"), rows[:SAMPLE])
+        console.print(f"{len(rows)} objects are not enqueued")
+    if chosen.left:
+        console.print(f"{chosen.left} objects are left: the cap on partition keys (partition_cap) is reached")
+    first = ", ".join(map(str, chosen.ids[:SAMPLE])) + (", …" if len(chosen.ids) > SAMPLE else "")
+    if first:
+        console.print(first, highlight=False)
+    done = f"enqueued, backfill {launched.backfill_id}" if launched.backfill_id else "would be enqueued"
+    console.print(f"{len(chosen.ids)} objects {done if chosen.ids else 'are enqueued'}", highlight=False)
+
+
+def enqueue(
+    object_count: Annotated[
+        int | None, typer.Option("--object-count", min=1, help="how many; may be left out if ids are given")
+    ] = None,
+    random: Annotated[bool, typer.Option("--random/--no-random", help="at random instead of by ascending id")] = False,
+    object_ids: Annotated[str, typer.Option("--object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Enqueue eligible objects, as the job enqueue_objects does; those that are in the workflow are passed over."""
+    ids = _ids(object_ids)
+    if object_count is None and not ids:
+        raise typer.BadParameter("give --object-count, --object-ids, or both")
+    with told_to_people() as console, _environment(data) as env:
+        from passari_dagster.defs import launch
+
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+            launched = _launch(
+                env, instance, held, ids, count=object_count, random=random, dry_run=dry_run, reason=reason
+            )
+        if as_json:
+            print_json({"dry_run": dry_run, **_launched_json(launched)})
+        else:
+            _print_launched(console, launched)
+
+
+def freeze(
+    object_ids: ObjectIds,
+    reason: ReasonOption,
+    replace_reason: Annotated[
+        bool, typer.Option("--replace-reason", help="also of objects that are frozen already; others keep theirs")
+    ] = False,
+    delete_workspaces: Annotated[
+        bool, typer.Option("--delete-workspaces", help="delete what was downloaded and packaged; logs are archived")
+    ] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Freeze objects: keep them out of the workflow, and cancel their queued runs and what was not sent.
+
+    Objects whose run executes are refused, and named; the others are frozen, and the exit code is 1.
+    """
+    with told_to_people() as console, _environment(data) as env:
+        from passari_dagster.defs import launch
+        from passari_dagster.workflow import freeze as use_case
+        from passari_dagster.workflow.audit import on_the_command_line
+
+        with launch.open_instance() as instance:
+            tally = use_case.freeze(
+                env,
+                on_the_command_line(),
+                object_ids,
+                reason=reason,
+                runs=launch.ObjectRuns(instance),
+                log=_quiet,
+                replace_reason=replace_reason,
+                delete_workspaces=delete_workspaces,
+                dry_run=dry_run,
+                sample=None,
+            )
+        _print(console, tally, None, as_json=as_json)
+
+
+def unfreeze(
+    reason: ReasonOption,
+    with_reason: Annotated[
+        str | None, typer.Option("--with-reason", help="objects that are frozen for exactly this reason")
+    ] = None,
+    with_object_ids: Annotated[str, typer.Option("--with-object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
+    enqueue_: Annotated[bool, typer.Option("--enqueue/--no-enqueue", help="then enqueue what is eligible")] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Unfreeze objects, by the exact reason for which they are frozen, by ids, or those to which both apply."""
+    ids = _ids(with_object_ids)
+    with told_to_people() as console, _environment(data) as env:
+        from passari_dagster.defs import launch
+        from passari_dagster.workflow import unfreeze as use_case
+        from passari_dagster.workflow.audit import on_the_command_line
+        from passari_dagster.workflow.bulk import SAMPLE
+
+        launched = None
+        selection = use_case.Selection(with_reason, tuple(ids))
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+            done = use_case.unfreeze(
+                env,
+                on_the_command_line(),
+                selection,
+                reason=reason,
+                log=_quiet,
+                dry_run=dry_run,
+                keep=env.settings.workflow.partition_cap if enqueue_ else 0,
+                sample=None if as_json else SAMPLE,
+            )
+            if done.ids and not dry_run:
+                launched = _launch(env, instance, held, done.ids, reason=reason)
+        _print(console, done.tally, launched, as_json=as_json)
+
+
+def reenqueue(
+    object_ids: ObjectIds,
+    reason: ReasonOption,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    data: DataOption = SYSTEM_DATA,
+) -> None:
+    """Re-enqueue objects that the DPS rejected, unchanged. The old packages and their reports stay visible."""
+    with told_to_people() as console, _environment(data) as env:
+        from passari_dagster.defs import launch
+        from passari_dagster.workflow import reenqueue as use_case
+        from passari_dagster.workflow.audit import on_the_command_line
+
+        launched = None
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+            done = use_case.reenqueue(
+                env,
+                on_the_command_line(),
+                object_ids,
+                reason=reason,
+                in_flight=launch.in_flight(instance, object_ids),
+                log=_quiet,
+                dry_run=dry_run,
+                sample=None,
+            )
+            if done.ids and not dry_run:
+                launched = _launch(env, instance, held, done.ids, reason=reason)
+        _print(console, done.tally, launched, as_json=as_json)
+
+
+def _quiet(_line: str) -> None:
+    """The table tells all."""

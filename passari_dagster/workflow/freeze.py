@@ -1,0 +1,218 @@
+"""Freezing objects by hand: kept out of the workflow, for a reason, until somebody unfreezes them.
+
+What the DPS has stays watched. Objects that are frozen for a content problem are `preserve`'s affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from passari_dagster import locks
+from passari_dagster.catalogue import freezing, packages
+from passari_dagster.catalogue.models import FreezeSource
+from passari_dagster.catalogue.packages import PackageFacts
+from passari_dagster.dps import Dps, Place
+from passari_dagster.errors import PassariError, PermanentFailure
+from passari_dagster.sip.workspace import Workspace
+from passari_dagster.workflow import audit, journal
+from passari_dagster.workflow.audit import Actor
+from passari_dagster.workflow.bulk import REFUSED, Tally
+from passari_dagster.workflow.cancel import remove_what_was_cut
+from passari_dagster.workflow.environment import Environment, Log
+from passari_dagster.workflow.museum_toolkit import objid
+
+ACTION = "freeze_objects"
+FROZEN, ALREADY, REPLACED = "frozen", "frozen already", "frozen already, new reason"
+
+
+class Runs(Protocol):
+    """The runs of objects, which are Dagster's."""
+
+    def executing(self, object_id: int) -> str | None:
+        """Id of the object's run that executes, if one does."""
+
+    def queued(self, object_id: int) -> Sequence[str]:
+        """Ids of its runs that wait in the queue, but for those that only confirm what the DPS has said."""
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run."""
+
+
+@dataclass
+class _Freeze:
+    """One call; the audit event is that of the first object that is changed, and tells of the others as well."""
+
+    env: Environment
+    actor: Actor
+    reason: str
+    runs: Runs
+    replace_reason: bool
+    delete_workspaces: bool
+    dry_run: bool
+    log: Log
+    dps: Dps
+    event: int | None = None
+
+    def one(self, object_id: int) -> tuple[str, str]:
+        """Freeze an object, or find out what would be done; answers outcome and detail.
+
+        Raises:
+            PassariError, OSError: nothing is done to it, or only a part; the message says why.
+        """
+        if run_id := self.runs.executing(object_id):
+            return REFUSED, f"run {run_id} of it executes: cancel that run, or wait until it has ended"
+        try:
+            with self.env.lock(locks.object_lock(object_id), wait=0):
+                return self._preview(object_id) if self.dry_run else self._act(object_id)
+        except locks.LockBusyError:
+            return REFUSED, "its lock is held: a run of it executes, or was killed a moment ago"
+
+    def _preview(self, object_id: int) -> tuple[str, str]:
+        with self.env.transaction() as session, contextlib.ExitStack() as stack:
+            stack.callback(session.begin_nested().rollback)
+            restored = journal.restore(self.env, session, object_id)
+            row = packages.object_row(session, object_id)
+            outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)
+            package = packages.latest(session, object_id)
+        cancels = _is_cancelled(self.dps, package, dry_run=True)
+        told = [f"the database had lost that {name} was sent" for name in restored]
+        return outcome, "; ".join([*told, *self._details(object_id, kept, package, cancels)])
+
+    def _outcome(self, frozen: bool, reason: str | None) -> tuple[str, str | None]:
+        """The outcome, and the old reason if it is kept."""
+        if not frozen:
+            return FROZEN, None
+        if reason is None or (self.replace_reason and reason != self.reason):
+            return REPLACED, None
+        return ALREADY, reason
+
+    def _details(self, object_id: int, kept: str | None, package: PackageFacts | None, cancels: bool) -> list[str]:
+        told = [f"its reason stays: {kept}"] if kept is not None else []
+        if package is not None and package.open:
+            is_sent = "the DPS has, or may have, its package, which stays watched"
+            told.append(f"{package.sip_filename} is cancelled" if cancels else f"{package.sip_filename}: {is_sent}")
+        if queued := len(self.runs.queued(object_id)):
+            told.append(f"{queued} queued {'run is' if queued == 1 else 'runs are'} cancelled")
+        if self.delete_workspaces and Workspace(self.env.settings.package_dir, object_id).root.exists():
+            watched = package is not None and package.open and not cancels
+            told.append("its files stay until the DPS has spoken" if watched else "its files are deleted")
+        return told
+
+    def _act(self, object_id: int) -> tuple[str, str]:
+        restored = journal.recover(self.env, object_id, self.log)
+        with self.env.transaction() as session:
+            packages.object_row(session, object_id)  # before the DPS is asked
+            package = packages.latest(session, object_id)
+        cancels = _is_cancelled(self.dps, package, dry_run=False)
+        with self.env.transaction() as session:
+            row = packages.object_row(session, object_id, lock=True)
+            outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)
+            if kept is None:
+                freezing.freeze(session, object_id, reason=self.reason, source=FreezeSource.USER)
+            if package is not None and cancels:
+                session.flush()
+                latest = packages.latest(session, object_id)
+                if latest is not None and latest.open:
+                    packages.cancel(session, latest.package_id)
+            event = self._record(session, object_id) if kept is None or cancels else self.event
+        self.event = event
+        details = self._details(object_id, kept, package, cancels)
+        # All that follows is done again by whoever freezes the object once more, should this process die here.
+        if package is not None and (cancels or package.rest == "cancelled"):
+            journal.forget(self.env, object_id, package.sip_filename)
+        for run_id in self.runs.queued(object_id):
+            self.runs.cancel(run_id)
+        self._clear_up(object_id, package, watched=package is not None and package.open and not cancels)
+        told = [f"the database had lost that {name} was sent: put back from the archive" for name in restored]
+        return outcome, "; ".join([*told, *details])
+
+    def _record(self, session: Session, object_id: int) -> int:
+        if self.event is None:
+            return audit.record(
+                session, self.actor, ACTION, now=self.env.now(), reason=self.reason, object_ids=[object_id]
+            )
+        audit.also(session, self.event, [object_id])
+        return self.event
+
+    def _clear_up(self, object_id: int, package: PackageFacts | None, *, watched: bool) -> None:
+        workspace = Workspace(self.env.settings.package_dir, object_id)
+        if not workspace.root.exists():
+            return
+        if package is not None:
+            workspace.archive_logs(self.env.settings.archive_dir, package.sip_filename)
+        if self.delete_workspaces and not watched:
+            workspace.delete()
+
+
+def freeze(
+    env: Environment,
+    actor: Actor,
+    object_ids: Sequence[int],
+    *,
+    reason: str,
+    runs: Runs,
+    log: Log,
+    replace_reason: bool = False,
+    delete_workspaces: bool = False,
+    dry_run: bool = False,
+    sample: int | None = 20,
+) -> Tally:
+    """Freeze objects: their packages that were not sent are cancelled, and their queued runs.
+
+    Each object is a transaction of its own, under its lock. Those that cannot be frozen now, such as those with a run
+    that executes, are refused, each with its cause, and do not keep the others. Safe to repeat.
+
+    Arguments:
+        reason: stable text; objects are unfrozen by it.
+        replace_reason: also of objects that are frozen already; otherwise they keep theirs.
+        delete_workspaces: delete what was downloaded and packaged. Logs are archived in any case.
+        dry_run: only find out what would be done. The DPS is asked, too.
+        sample: how many objects of each outcome the answer tells by id; None: all.
+
+    Raises:
+        PermanentFailure: there is no reason.
+    """
+    reason = audit.require_reason(reason)
+    tally = Tally(dry_run=dry_run, sample=sample)
+    with Dps(env.settings.dps) as dps:
+        call = _Freeze(env, actor, reason, runs, replace_reason, delete_workspaces, dry_run, log, dps)
+        for object_id in dict.fromkeys(object_ids):
+            try:
+                outcome, detail = call.one(object_id)
+            except (PassariError, OSError) as error:
+                outcome, detail = REFUSED, str(error)
+            tally.add(object_id, outcome, detail)
+            would = "would be: " if dry_run else ""
+            log(f"object {object_id}: {would}{outcome}" + (f" ({detail})" if detail else ""))
+    return tally
+
+
+def _is_cancelled(dps: Dps, package: PackageFacts | None, *, dry_run: bool) -> bool:
+    """Whether the object's package is to be cancelled: it is in the workflow, and the DPS has it not for certain.
+
+    Raises:
+        PermanentFailure: the DPS has it, and the database does not know.
+    """
+    if package is None or not package.open or package.uploaded or package.verdict is not None:
+        return False
+    # Not `packaged`: see `cancel`.
+    if package.sip_size is None and not package.intended:
+        return True
+    if dry_run:
+        place = dps.find(package.sip_filename, objid(package.object_id), package.created).place
+        removed = place is Place.INCOMPLETE
+    else:
+        removed, place = remove_what_was_cut(dps, package)
+    if place in (Place.NOWHERE, Place.INCOMPLETE):
+        return removed or not package.intended
+    if package.intended:
+        return False
+    raise PermanentFailure(
+        f"{package.sip_filename} is with the DPS ({place.value}), and the database does not know: launch the object, "
+        "which records that it was sent, and freeze it then"
+    )

@@ -1,0 +1,192 @@
+"""The administrator's actions on objects, on a running system: as the UI launches them, and by the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from passari_dagster.catalogue.models import MuseumObject
+from passari_dagster.workflow.audit import Event, events
+from passari_dagster_tests.house import package_rows
+from passari_dagster_tests.running import Running
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(600)]
+
+FIRST = 20
+"""Of the good objects: those before are other tests'."""
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+    ...on LaunchRunSuccess { run { runId } } ...on PythonError { message } } }"""
+
+
+def command(running: Running, *arguments: str, code: int = 0) -> str:
+    """What the command line says, beside the running system; its environment names no server."""
+    done = subprocess.run(
+        [
+            *(str(Path(sys.executable).parent / "passari-dagster"), *arguments),
+            *("--data", str(running.system.data)),
+        ],
+        env={"PATH": os.defpath, "HOME": "/nonexistent"},
+        cwd=running.system.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [line for line in done.stdout.splitlines() if len(line) > 100] or "--json" in arguments
+    return done.stdout
+
+
+def config(op: str, **values: Any) -> dict[str, Any]:
+    return {"ops": {op: {"config": values}}}
+
+
+def failed(running: Running, job: str, run_config: dict[str, Any]) -> str:
+    """Launch a job that ends red; what it says."""
+    run_id = running.webserver.launch(job, run_config)
+    assert running.wait(lambda: running._ended(run_id), f"{job} to end") == "FAILURE"
+    return "\n".join(running.webserver.run_errors(run_id))
+
+
+def audited(running: Running, object_id: int) -> list[Event]:
+    with running.environment() as env, env.transaction() as session:
+        return events(session, limit=50, object_id=object_id)
+
+
+def reason_of(running: Running, object_id: int) -> str | None:
+    with running.environment() as env, env.transaction() as session:
+        return session.get_one(MuseumObject, object_id).freeze_reason
+
+
+def rejected(running: Running, *object_ids: int) -> None:
+    """Have objects that the DPS has rejected."""
+    running.house.dps.damage_next(len(object_ids))
+    running.enqueue(*object_ids)
+    running.wait_until("rejected", *object_ids)
+    running.wait(
+        lambda: not running.webserver.runs("preserve_object", ("QUEUED", "STARTING", "STARTED")), "runs to end"
+    )
+
+
+def test_objects_are_frozen_and_unfrozen_as_the_ui_does(running: Running) -> None:
+    frozen, executing = running.good_objects()[FIRST : FIRST + 2]
+    hold = running.house.dps.hold("rename-before", str(executing))
+    running.enqueue(executing)
+    (run,) = running.wait(
+        lambda: [run for run in running.runs_of(executing) if run["status"] == "STARTED"], "the run to execute"
+    )
+    running.run("freeze_objects", config("freeze", object_ids=[frozen, executing], reason="later", dry_run=True))
+    assert running.stages(frozen, executing) == ["new", "open"]
+
+    told = failed(running, "freeze_objects", config("freeze", object_ids=[frozen, executing, 5], reason="no rights"))
+    assert f"{executing}: run {run['runId']} of it executes" in told
+    assert "object 5 is not in the database" in told
+    assert running.stages(frozen, executing) == ["frozen", "open"]
+    hold.release()
+    running.wait_until("preserved", executing)
+    (event,) = audited(running, frozen)
+    assert (event.action, event.reason, event.who) == ("freeze_objects", "no rights", "unknown (ui)")
+
+    told = failed(running, "unfreeze_objects", config("unfreeze", reason="cleared"))
+    assert "say which objects" in told
+    job = running.run("unfreeze_objects", config("unfreeze", with_reason="no rights", reason="cleared", enqueue=True))
+    assert running.webserver.output_numbers(job["runId"]) == {"unfrozen": 1, "enqueued": 1, "not_eligible": 0}
+    running.wait_until("preserved", frozen)
+    assert {event.action for event in audited(running, frozen)} == {
+        "freeze_objects",
+        "unfreeze_objects",
+        "enqueue_objects",
+    }
+
+
+def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: Running) -> None:
+    first, second, preserved = running.good_objects()[FIRST + 2 : FIRST + 5]
+    preview = json.loads(command(running, "enqueue", "--object-ids", f"{preserved},77", "--dry-run", "--json"))
+    assert (preview["chosen"], list(preview["not_enqueued"])) == ([preserved], ["77"])
+    assert running.stages(preserved) == ["new"]
+    said = command(running, "enqueue", "--object-ids", str(preserved))
+    assert "1 objects enqueued, backfill" in said
+    running.wait_until("preserved", preserved)
+
+    said = command(running, "freeze", str(first), str(second), "--reason", "no rights here", "--dry-run")
+    assert "dry run, nothing is done: 2 frozen" in said
+    assert running.stages(first, second) == ["new", "new"]
+    command(running, "freeze", str(first), "6", "--reason", "no rights here", code=1)
+    command(running, "freeze-objects", str(first), str(second), "--reason", "other")
+    assert [reason_of(running, id_) for id_ in (first, second)] == ["no rights here", "other"]
+    command(running, "freeze", str(first), code=2)
+    command(running, "freeze", str(first), "--reason", " ", code=1)
+    command(running, "unfreeze", "--reason", "why not", code=1)
+
+    done = json.loads(
+        command(
+            running,
+            *("unfreeze", "--with-object-ids", f"{first},{second}", "--with-reason", "other", "--reason", "cleared"),
+            *("--enqueue", "--json"),
+        )
+    )
+    assert done["counts"] == {"unfrozen": 1, "not frozen so": 1}
+    assert done["chosen"] == [second]
+    running.wait_until("preserved", second)
+    assert running.stages(first) == ["frozen"]
+    assert audited(running, second)[0].who.endswith("(command line)")
+    assert audited(running, second)[0].run_id is None
+
+
+def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: Running) -> None:
+    by_job, by_command, good = running.good_objects()[FIRST + 5 : FIRST + 8]
+    rejected(running, by_job, by_command)
+    told = failed(running, "reenqueue_objects", config("reenqueue", object_ids=[by_job, good], reason="DPS at fault"))
+    assert f"{good}: its latest package was not rejected" in told
+    said = command(running, "reenqueue", str(by_command), "--reason", "DPS at fault")
+    assert "1 re-enqueued" in said
+    running.wait_until("preserved", by_job, by_command)
+    with running.environment() as env:
+        for object_id in (by_job, by_command):
+            old, new = package_rows(env, object_id)
+            assert (old.rejected, new.preserved) == (True, True)
+    command(running, "reenqueue", str(by_command), "--reason", "once more", code=1)
+
+
+def launch_with(running: Running, object_id: int, headers: dict[str, str], tags: dict[str, str]) -> Event:
+    """Freeze an object by a request with these headers, whose run has these tags; what was audited."""
+    params = {
+        "selector": {
+            "repositoryLocationName": "passari_dagster",
+            "repositoryName": "__repository__",
+            "jobName": "freeze_objects",
+        },
+        "runConfigData": config(
+            "freeze", object_ids=[object_id], reason=f"asked for {headers} {tags}", replace_reason=True
+        ),
+        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+    }
+    answer = httpx.post(
+        f"{running.webserver.url}/graphql",
+        json={"query": LAUNCH, "variables": {"params": params}},
+        headers=headers,
+        trust_env=False,
+        timeout=60,
+    )
+    run_id = answer.json()["data"]["launchRun"]["run"]["runId"]
+    assert running.wait(lambda: running._ended(run_id), "the freeze to end") == "SUCCESS"
+    event = audited(running, object_id)[0]
+    assert event.run_id == run_id
+    return event
+
+
+def test_who_did_it_is_told_by_the_proxys_header_and_never_by_a_tag(running: Running) -> None:
+    object_id = running.good_objects()[FIRST + 8]
+    forged = {"passari/user": "somebody else"}
+    assert launch_with(running, object_id, {"X-Forwarded-User": "maija"}, {}).who == "maija"
+    assert launch_with(running, object_id, {}, forged).who == "unknown (ui)"
+    assert launch_with(running, object_id, {"X-Forwarded-User": "maija"}, forged).who == "maija"
+    assert launch_with(running, object_id, {}, {}).who == "unknown (ui)"
