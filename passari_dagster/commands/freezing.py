@@ -47,7 +47,7 @@ IDS_HELP = "ids, with commas between them"
 
 
 @contextlib.contextmanager
-def _environment(data: Path) -> Iterator[Environment]:
+def opened_environment(data: Path) -> Iterator[Environment]:
     """The use cases' environment; Dagster finds what its two files ask for."""
     use_dagster_environment(data)
     from passari_dagster.workflow.environment import open_environment
@@ -133,7 +133,7 @@ def enqueue(
     ids = _ids(object_ids)
     if object_count is None and not ids:
         raise typer.BadParameter("give --object-count, --object-ids, or both")
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
 
         with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
@@ -163,7 +163,7 @@ def freeze(
 
     Objects whose run executes are refused, and named; the others are frozen, and the exit code is 1.
     """
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import freeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
@@ -197,7 +197,7 @@ def unfreeze(
 ) -> None:
     """Unfreeze objects, by the exact reason for which they are frozen, by ids, or those to which both apply."""
     ids = _ids(with_object_ids)
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import unfreeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
@@ -229,7 +229,7 @@ def reenqueue(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Re-enqueue objects that the DPS rejected, unchanged. The old packages and their reports stay visible."""
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import reenqueue as use_case
         from passari_dagster.workflow.audit import on_the_command_line

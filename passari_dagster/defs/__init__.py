@@ -10,7 +10,18 @@ from typing import Any
 
 import dagster as dg
 
-from passari_dagster.defs import assets, checks, freezing, housekeeping, jobs, preflight, resources, schedules, sensors
+from passari_dagster.defs import (
+    assets,
+    checks,
+    freezing,
+    housekeeping,
+    jobs,
+    polling,
+    preflight,
+    resources,
+    schedules,
+    sensors,
+)
 from passari_dagster.settings import Settings
 
 
@@ -46,6 +57,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             freezing.freeze_objects,
             freezing.unfreeze_objects,
             freezing.reenqueue_objects,
+            polling.poll_dps,
             jobs.explain,
             *sync_jobs.values(),
             preflight.build_preflight_job(),
