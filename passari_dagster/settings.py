@@ -265,6 +265,9 @@ class WorkflowSettings(Section):
     step_retries: int = Field(4, ge=0, description="further attempts of a step after a system error")
     step_retry_wait: float = Field(10.0, ge=0, description="seconds before the first of them; doubles each time")
     lock_expiry: PositiveInt = Field(60, description="seconds until a killed run's lock is free")
+    overdue_days: PositiveInt = Field(
+        14, description="days without a verdict of the DPS after which a package is listed as overdue"
+    )
 
     @property
     def sync_begin(self) -> time:

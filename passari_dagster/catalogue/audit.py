@@ -105,6 +105,11 @@ def objects_of_runs(session: Session, action: str, run_ids: Collection[str], *, 
     return list(session.scalars(query))
 
 
+def count(session: Session, *, since: datetime) -> int:
+    """How many events there are from a moment on."""
+    return session.scalar(select(func.count()).select_from(AuditEvent).where(AuditEvent.date >= since)) or 0
+
+
 def events(session: Session, *, limit: int, object_id: int | None = None, since: datetime | None = None) -> list[Event]:
     """The last events, newest first.
 

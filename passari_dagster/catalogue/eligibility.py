@@ -247,6 +247,11 @@ def eligible_ids(
     return list(session.scalars(query.limit(limit) if limit is not None else query))
 
 
+def count_eligible(session: Session, *, now: datetime, delays: Delays) -> int:
+    """How many objects may be enqueued now."""
+    return session.scalar(select(func.count()).select_from(_eligible_ids(now, delays).subquery())) or 0
+
+
 def explain(session: Session, ids: Collection[int], *, now: datetime, delays: Delays) -> list[Explanation]:
     """All reasons why each of the objects is not eligible, in the order of `ids`."""
     latest = _latest()

@@ -1,15 +1,20 @@
-"""How many objects are where."""
+"""How many objects are where, and which are frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.eligibility import is_open
-from passari_dagster.catalogue.models import MuseumObject, MuseumPackage
+from passari_dagster.catalogue.models import FreezeSource, MuseumObject, MuseumPackage
 
+MOST_DIGITS = 19
+"""Of an id in the database, which is less than 2**63."""
 STAGES = (
     "downloading",
     "downloaded",
@@ -62,3 +67,141 @@ def objects_in_stages(session: Session, stages: Collection[str]) -> list[tuple[i
         .order_by(MuseumObject.id)
     )
     return [(row[0], row[1]) for row in rows]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Objects that somebody should look at.
+
+    Arguments:
+        number: how many there are.
+        first_ids: the first of them; which are first is told by who lists them.
+    """
+
+    number: int
+    first_ids: tuple[int, ...]
+
+
+def _listed(session: Session, conditions: Collection[ColumnElement[bool]], order: Any, most: int) -> Listed:
+    found = (
+        select(MuseumObject.id)
+        .join(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
+        .where(MuseumObject.frozen.is_not(True), *conditions)
+    )
+    number = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+    return Listed(number, tuple(session.scalars(found.order_by(order, MuseumObject.id).limit(most))))
+
+
+def rejected(session: Session, *, most: int) -> Listed:
+    """Objects whose latest package the DPS rejected, the latest verdict first; frozen ones are somebody's decision."""
+    refused = (MuseumPackage.rejected.is_(True), MuseumPackage.cancelled.is_not(True))
+    return _listed(session, refused, MuseumPackage.verdict_date.desc().nulls_last(), most)
+
+
+def without_verdict(session: Session, *, before: datetime, most: int) -> Listed:
+    """Objects whose package was, or may have been, sent before a moment, and has no verdict; the longest wait first.
+
+    Packages that passari-workflow found accepted or rejected and did not confirm have a verdict, too.
+    """
+    waits = (
+        MuseumPackage.submission_date < before,
+        MuseumPackage.confirmed_date.is_(None),
+        MuseumPackage.verdict.is_(None),
+        is_open(MuseumPackage),
+    )
+    return _listed(session, waits, MuseumPackage.submission_date, most)
+
+
+@dataclass(frozen=True)
+class FrozenReason:
+    """A reason for which objects are frozen, and how many are.
+
+    Arguments:
+        reason: exact text, by which they are unfrozen; empty: none was given.
+        by_people: how many of them a person froze; the others were frozen by the workflow.
+    """
+
+    reason: str
+    objects: int
+    by_people: int
+
+
+@dataclass(frozen=True)
+class FrozenObject:
+    """An object that is kept out of the workflow."""
+
+    object_id: int
+    title: str
+    reason: str
+    source: str
+    """`user` or `automatic`; empty: not known."""
+    sip_filename: str | None
+    """Its latest package; None: it never had one."""
+
+
+def _reason() -> ColumnElement[str]:
+    return func.coalesce(MuseumObject.freeze_reason, "")
+
+
+def frozen_by_reason(session: Session) -> list[FrozenReason]:
+    """The reasons, those of most objects first."""
+    number = func.count()
+    by_people = number.filter(MuseumObject.freeze_source == FreezeSource.USER)
+    rows = session.execute(
+        select(_reason(), number, by_people)
+        .where(MuseumObject.frozen.is_(True))
+        .group_by(_reason())
+        .order_by(number.desc(), _reason())
+    )
+    return [FrozenReason(*row) for row in rows]
+
+
+def frozen_objects(
+    session: Session, *, reason: str | None = None, search: str = "", limit: int, after: int = 0
+) -> list[FrozenObject]:
+    """Frozen objects by ascending id, a page at a time.
+
+    Arguments:
+        reason: those of exactly this reason only; None: of any.
+        search: those only whose id this is, or in whose title or reason it stands, in letters of either case.
+        limit: most of them.
+        after: only those with a greater id: the last one of the page before.
+    """
+    query = (
+        select(MuseumObject, MuseumPackage.sip_filename)
+        .outerjoin(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
+        .where(*_frozen(reason, search), MuseumObject.id > after)
+        .order_by(MuseumObject.id)
+        .limit(limit)
+    )
+    return [
+        FrozenObject(
+            object_id=row.id,
+            title=row.title or "",
+            reason=row.freeze_reason or "",
+            source=row.freeze_source.value if row.freeze_source is not None else "",
+            sip_filename=sip_filename,
+        )
+        for row, sip_filename in session.execute(query)
+    ]
+
+
+def count_frozen(session: Session, *, reason: str | None = None, search: str = "") -> int:
+    """How many frozen objects there are of a reason, or found by a search; see `frozen_objects`."""
+    query = select(func.count()).select_from(MuseumObject).where(*_frozen(reason, search))
+    return session.scalar(query) or 0
+
+
+def _frozen(reason: str | None, search: str) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [MuseumObject.frozen.is_(True)]
+    if reason is not None:
+        conditions.append(_reason() == reason)
+    if search:
+        found = [
+            MuseumObject.title.icontains(search, autoescape=True),
+            MuseumObject.freeze_reason.icontains(search, autoescape=True),
+        ]
+        if search.isascii() and search.isdecimal() and len(search) < MOST_DIGITS:
+            found.append(MuseumObject.id == int(search))
+        conditions.append(or_(*found))
+    return conditions

@@ -16,11 +16,13 @@ from passari_dagster.defs import (
     freezing,
     housekeeping,
     jobs,
+    lateness,
     polling,
     preflight,
     resources,
     schedules,
     sensors,
+    workbench,
 )
 from passari_dagster.settings import Settings
 
@@ -35,6 +37,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
     preserve_object = jobs.build_preserve_object(settings)
     sync_jobs = jobs.build_sync_jobs()
     keeping = housekeeping.build_housekeeping_job()
+    overview = workbench.build_overview_job()
     return dg.Definitions(
         assets=[
             assets.museum_objects,
@@ -43,6 +46,10 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             assets.eligible_objects,
             preflight.preflight_report,
             housekeeping.dagster_records,
+            workbench.workflow_overview,
+            workbench.frozen_objects,
+            workbench.audit_log,
+            lateness.build_dps_poll(settings),
         ],
         asset_checks=[
             checks.no_package_without_a_run,
@@ -50,6 +57,10 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             checks.no_attachments_removed,
             checks.partition_count_within_budget,
             checks.no_record_older_than_settings,
+            workbench.no_objects_left_failed,
+            workbench.no_rejections_unhandled,
+            workbench.no_submission_overdue,
+            *lateness.build_checks(settings),
         ],
         jobs=[
             preserve_object,
@@ -62,8 +73,11 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             *sync_jobs.values(),
             preflight.build_preflight_job(),
             keeping,
+            overview,
         ],
-        schedules=schedules.build_schedules(settings, {**sync_jobs, housekeeping.JOB_NAME: keeping}),
+        schedules=schedules.build_schedules(
+            settings, {**sync_jobs, housekeeping.JOB_NAME: keeping, workbench.JOB_NAME: overview}
+        ),
         sensors=sensors.build_sensors(settings, preserve_object),
         resources={**resources.build_resources(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

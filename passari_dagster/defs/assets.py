@@ -8,7 +8,7 @@ from collections.abc import Callable
 import dagster as dg
 from pydantic import Field, model_validator
 
-from passari_dagster.defs import launch
+from passari_dagster.defs import lateness, launch
 from passari_dagster.workflow import explain, hashes, synchronise
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.synchronise import Options, SyncResult
@@ -81,7 +81,13 @@ def _materialize(
     return dg.MaterializeResult(metadata=metadata)
 
 
-@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"}, pool=POOL)
+@dg.asset(
+    group_name=GROUP,
+    required_resource_keys={"environment"},
+    kinds={"postgres"},
+    pool=POOL,
+    freshness_policy=lateness.OBJECTS.policy,
+)
 def museum_objects(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
     """Objects of MuseumPlus: title, dates, metadata hash, and which attachments each has.
 
@@ -92,7 +98,13 @@ def museum_objects(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.
     return _materialize(context, lambda env, log: synchronise.sync_objects(env, log, options), "new_objects")
 
 
-@dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"}, pool=POOL)
+@dg.asset(
+    group_name=GROUP,
+    required_resource_keys={"environment"},
+    kinds={"postgres"},
+    pool=POOL,
+    freshness_policy=lateness.ATTACHMENTS.policy,
+)
 def museum_attachments(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
     """Attachments (Multimedia) of MuseumPlus: file name, dates, metadata hash, and whose they are.
 
@@ -118,6 +130,7 @@ class HashesConfig(dg.Config):
     required_resource_keys={"environment"},
     deps=[museum_objects, museum_attachments],
     kinds={"postgres"},
+    freshness_policy=lateness.HASHES.policy,
 )
 def metadata_hashes(context: dg.AssetExecutionContext, config: HashesConfig) -> dg.MaterializeResult[None]:
     """Each object's hash over its attachments: with it, and its own, a change is seen."""

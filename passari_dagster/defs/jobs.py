@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster import locks
-from passari_dagster.defs import assets, launch
+from passari_dagster.defs import assets, launch, workbench
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
@@ -203,7 +203,11 @@ def explain() -> None:
 def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
     """The sync jobs by name."""
     return {
-        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects]),
-        "sync_attachments": dg.define_asset_job("sync_attachments", [assets.museum_attachments]),
-        "sync_hashes": dg.define_asset_job("sync_hashes", [assets.metadata_hashes, assets.eligible_objects]),
+        "sync_objects": dg.define_asset_job("sync_objects", [assets.museum_objects, workbench.workflow_overview]),
+        "sync_attachments": dg.define_asset_job(
+            "sync_attachments", [assets.museum_attachments, workbench.workflow_overview]
+        ),
+        "sync_hashes": dg.define_asset_job(
+            "sync_hashes", [assets.metadata_hashes, assets.eligible_objects, workbench.workflow_overview]
+        ),
     }

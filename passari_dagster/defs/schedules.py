@@ -1,4 +1,4 @@
-"""The schedules: of the sync jobs when MuseumPlus is least used, never two scrapes in one night; of housekeeping."""
+"""The schedules: syncs when MuseumPlus is least used, never two scrapes in one night; housekeeping; overview."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefini
 from passari_dagster.settings import Settings
 
 ANY_DAY = date(2000, 1, 1)
+HOURLY = "0 * * * *"
 ODD_DAYS, EVEN_DAYS, EVERY_DAY = "1-31/2", "2-30/2", "*"
 
 
@@ -26,6 +27,7 @@ def crons(settings: Settings) -> dict[str, str]:
         "sync_attachments": f"{begin.minute} {begin.hour} {EVEN_DAYS} * *",
         "sync_hashes": f"{after.minute} {after.hour} {EVERY_DAY} * *",
         "housekeeping": f"{keeping.minute} {keeping.hour} {EVERY_DAY} * *",
+        "overview": HOURLY,
     }
 
 

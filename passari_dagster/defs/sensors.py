@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from passari_dagster import locks
-from passari_dagster.defs import keys, launch, polling
+from passari_dagster.defs import keys, lateness, launch, polling
 from passari_dagster.run_queue.coordinator import RedisRunCoordinator
 from passari_dagster.run_queue.reconcile import reconcile
 from passari_dagster.settings import Settings
@@ -30,7 +30,7 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
         required_resource_keys={"environment"},
         description="Records the DPS's verdicts and has each confirmed; a confirmation that failed comes back.",
     )
-    def processed_sips(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def processed_sips(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         env: Environment = context.resources.environment
         try:
             with env.lock(locks.POLL, wait=0):
@@ -83,13 +83,15 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
     return [processed_sips, killed_runs, partition_keys, run_queue]
 
 
-def _poll(context: dg.SensorEvaluationContext, env: Environment) -> dg.SkipReason:
+def _poll(context: dg.SensorEvaluationContext, env: Environment) -> dg.SensorResult:
     try:
         recorded = poll.record_verdicts(env, context.log.info)
     finally:
         # What is known already is confirmed even if the DPS cannot be asked now.
         launched = _confirm(context, env)
-    return dg.SkipReason(f"{recorded} verdicts recorded, {launched}")
+    traces, cursor = lateness.traced(context.cursor, recorded, env.now())
+    told = f"{recorded} verdicts recorded, {launched}"
+    return dg.SensorResult(skip_reason=told, asset_events=traces, cursor=cursor)
 
 
 def _confirm(context: dg.SensorEvaluationContext, env: Environment) -> str:

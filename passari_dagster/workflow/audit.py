@@ -5,10 +5,20 @@ from __future__ import annotations
 import getpass
 import socket
 
-from passari_dagster.catalogue.audit import Actor, Event, also, events, objects_of_runs, record
+from passari_dagster.catalogue.audit import Actor, Event, also, count, events, objects_of_runs, record
 from passari_dagster.errors import PermanentFailure
 
-__all__ = ["Actor", "Event", "also", "events", "objects_of_runs", "on_the_command_line", "record", "require_reason"]
+__all__ = [
+    "Actor",
+    "Event",
+    "also",
+    "count",
+    "events",
+    "objects_of_runs",
+    "on_the_command_line",
+    "record",
+    "require_reason",
+]
 
 
 def on_the_command_line() -> Actor:
