@@ -300,6 +300,28 @@ _UNCONFIRMED = (
 )
 
 
+def unconfirmed_among(session: Session, object_ids: Collection[int]) -> dict[int, list[int]]:
+    """Those of the objects with a verdict that is not confirmed; with the packages of each."""
+    found: dict[int, list[int]] = {}
+    query = select(MuseumPackage.museum_object_id, MuseumPackage.id).where(
+        MuseumPackage.museum_object_id.in_(object_ids), *_UNCONFIRMED
+    )
+    for object_id, package_id in session.execute(query.order_by(MuseumPackage.id)):
+        if object_id is not None:
+            found.setdefault(object_id, []).append(package_id)
+    return found
+
+
+def latest_open(session: Session, object_ids: Collection[int]) -> dict[int, bool]:
+    """Those of the objects whose latest package is in the workflow; and whether it was sent to its end."""
+    query = (
+        select(MuseumObject.id, MuseumPackage)
+        .join(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
+        .where(MuseumObject.id.in_(object_ids))
+    )
+    return {object_id: bool(package.uploaded) for object_id, package in session.execute(query) if package.is_open}
+
+
 def confirmations_due(session: Session, *, now: datetime, backoff: timedelta, limit: int) -> dict[int, int]:
     """Packages that have a verdict, are not confirmed, and may be tried (again) now; with the object of each.
 
