@@ -17,10 +17,12 @@ from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import FreezeSource, Verdict
 from passari_dagster.defs import launch, requeue
 from passari_dagster.defs.requeue import Requeued, Wanted
+from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.workflow import poll
 from passari_dagster.workflow.audit import Actor, events
-from passari_dagster.workflow.requeue import Kind, Selection, moment
+from passari_dagster.workflow.requeue import Kind, Selection, moment, plan
+from passari_dagster.workflow.standing import Failure
 from passari_dagster_tests.defs.test_jobs import OBJECT, Bench, ScriptedToolkit
 from passari_dagster_tests.house import House, package_rows, synchronise_all
 from passari_dagster_tests.run_queue.site import NOWHERE
@@ -85,11 +87,23 @@ def test_the_preview_lists_what_is_launched_and_a_second_call_does_nothing(bench
         (event,) = events(session, limit=10)
     assert (event.action, event.reason, event.object_ids) == ("requeue_failed", "mended", (AWAY, BROKEN, EXPIRED))
 
+    # The daemon makes the runs; the storage of this instance does not tell of a backfill before it has.
+    for object_id in done.plan.ids:
+        tags = {PARTITION_TAG: str(object_id)}
+        bench.instance.create_run_for_job(bench.job, tags=tags, status=dg.DagsterRunStatus.QUEUED)
     again = run(bench, backfill_id="def")
-    assert {outcome for outcome, _ in told(again).values()} == {"left as it is"}
-    assert "a run of it is queued or live" in told(again)[AWAY][1]
-    assert again.backfills == ()
+    assert (told(again), again.backfills) == ({}, ())
     assert len(list(bench.instance.get_backfills())) == 1
+
+
+def test_a_backfill_that_has_made_no_run_yet_counts_too(bench: Bench) -> None:
+    failures = [Failure(AWAY, "run-1", "", "killed", final=False), Failure(BROKEN, "run-2", "", "killed", final=False)]
+    done = plan(bench.env, failures, Selection(), in_flight={AWAY}, registered={AWAY, BROKEN})
+    assert done.ids == [BROKEN]
+    assert [(entry.outcome, entry.detail) for entry in done.tally.entries] == [
+        ("left as it is", "a run of it is queued or live; it had failed in the run itself: killed"),
+        ("requeued", "the run itself: killed"),
+    ]
 
 
 def test_failures_are_selected_by_how_and_where_and_when_and_with_what_words(bench: Bench) -> None:
