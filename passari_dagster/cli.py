@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.commands import freezing, polling, requeueing
+from passari_dagster.commands import freezing, polling, requeueing, resetting
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
@@ -297,6 +297,7 @@ for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.
     app.command(f"{_command.__name__}-objects", hidden=True)(_command)  # as passari-workflow called them
 app.command()(polling.poll_dps)
 app.command()(requeueing.requeue_failed)
+app.command()(resetting.reset_workflow)
 
 
 @app.command()

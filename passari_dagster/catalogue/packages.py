@@ -390,6 +390,43 @@ def cancel(session: Session, package_id: int) -> None:
     package.cancelled = True
 
 
+def not_sent(session: Session, *, after: int, limit: int) -> list[PackageFacts]:
+    """Some packages, by their number, that are in the workflow and of which we do not know that the DPS has them.
+
+    Arguments:
+        after: only packages with a greater number.
+    """
+    rows = session.scalars(
+        select(MuseumPackage)
+        .where(
+            MuseumPackage.id > after,
+            MuseumPackage.museum_object_id.is_not(None),
+            MuseumPackage.sip_filename.is_not(None),
+            MuseumPackage.created_date.is_not(None),
+            MuseumPackage.uploaded.is_not(True),
+            MuseumPackage.verdict.is_(None),
+            MuseumPackage.preserved.is_not(True),
+            MuseumPackage.rejected.is_not(True),
+            MuseumPackage.cancelled.is_not(True),
+        )
+        .order_by(MuseumPackage.id)
+        .limit(limit)
+    )
+    return [facts(session, package) for package in rows]
+
+
+def by_number(session: Session, package_id: int) -> PackageFacts:
+    """A package as it is now.
+
+    Raises:
+        PermanentFailure: there is none.
+    """
+    package = session.get(MuseumPackage, package_id, populate_existing=True)
+    if package is None:
+        raise PermanentFailure(f"package {package_id} is not in the database")
+    return facts(session, package)
+
+
 def in_the_workflow(session: Session, among: Collection[int]) -> set[int]:
     """Those of the objects with a package that is not done with: open, or with the DPS and not confirmed."""
     query = select(MuseumPackage.museum_object_id).where(

@@ -90,7 +90,7 @@ def test_the_preview_lists_what_is_launched_and_a_second_call_does_nothing(bench
     # The daemon makes the runs; the storage of this instance does not tell of a backfill before it has.
     for object_id in done.plan.ids:
         tags = {PARTITION_TAG: str(object_id)}
-        bench.instance.create_run_for_job(bench.job, tags=tags, status=dg.DagsterRunStatus.QUEUED)
+        bench.instance.create_run_for_job(bench.job, tags=tags, status=dg.DagsterRunStatus.STARTED)
     again = run(bench, backfill_id="def")
     assert (told(again), again.backfills) == ({}, ())
     assert len(list(bench.instance.get_backfills())) == 1
