@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.commands import freezing, look
+from passari_dagster.commands import freezing, look, polling, requeueing, resetting
 from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
@@ -295,6 +295,9 @@ def cancel(
 for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.reenqueue):
     app.command()(_command)
     app.command(f"{_command.__name__}-objects", hidden=True)(_command)  # as passari-workflow called them
+app.command()(polling.poll_dps)
+app.command()(requeueing.requeue_failed)
+app.command()(resetting.reset_workflow)
 
 
 @app.command()

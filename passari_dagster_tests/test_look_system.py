@@ -1,4 +1,7 @@
-"""Looking at a running system: by the job object_dossier, as the UI launches it, and by the command line. In the browser: test_ui.py."""
+"""Looking at a running system: by the job object_dossier, as the UI launches it, and by the command line.
+
+In the browser: test_ui.py.
+"""
 
 from __future__ import annotations
 

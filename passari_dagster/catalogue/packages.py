@@ -300,6 +300,28 @@ _UNCONFIRMED = (
 )
 
 
+def unconfirmed_among(session: Session, object_ids: Collection[int]) -> dict[int, list[int]]:
+    """Those of the objects with a verdict that is not confirmed; with the packages of each."""
+    found: dict[int, list[int]] = {}
+    query = select(MuseumPackage.museum_object_id, MuseumPackage.id).where(
+        MuseumPackage.museum_object_id.in_(object_ids), *_UNCONFIRMED
+    )
+    for object_id, package_id in session.execute(query.order_by(MuseumPackage.id)):
+        if object_id is not None:
+            found.setdefault(object_id, []).append(package_id)
+    return found
+
+
+def latest_open(session: Session, object_ids: Collection[int]) -> dict[int, bool]:
+    """Those of the objects whose latest package is in the workflow; and whether it was sent to its end."""
+    query = (
+        select(MuseumObject.id, MuseumPackage)
+        .join(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
+        .where(MuseumObject.id.in_(object_ids))
+    )
+    return {object_id: bool(package.uploaded) for object_id, package in session.execute(query) if package.is_open}
+
+
 def confirmations_due(session: Session, *, now: datetime, backoff: timedelta, limit: int) -> dict[int, int]:
     """Packages that have a verdict, are not confirmed, and may be tried (again) now; with the object of each.
 
@@ -366,6 +388,43 @@ def cancel(session: Session, package_id: int) -> None:
             f"package {package.sip_filename} was {package.verdict.value}; it is being confirmed"
         )
     package.cancelled = True
+
+
+def not_sent(session: Session, *, after: int, limit: int) -> list[PackageFacts]:
+    """Some packages, by their number, that are in the workflow and of which we do not know that the DPS has them.
+
+    Arguments:
+        after: only packages with a greater number.
+    """
+    rows = session.scalars(
+        select(MuseumPackage)
+        .where(
+            MuseumPackage.id > after,
+            MuseumPackage.museum_object_id.is_not(None),
+            MuseumPackage.sip_filename.is_not(None),
+            MuseumPackage.created_date.is_not(None),
+            MuseumPackage.uploaded.is_not(True),
+            MuseumPackage.verdict.is_(None),
+            MuseumPackage.preserved.is_not(True),
+            MuseumPackage.rejected.is_not(True),
+            MuseumPackage.cancelled.is_not(True),
+        )
+        .order_by(MuseumPackage.id)
+        .limit(limit)
+    )
+    return [facts(session, package) for package in rows]
+
+
+def by_number(session: Session, package_id: int) -> PackageFacts:
+    """A package as it is now.
+
+    Raises:
+        PermanentFailure: there is none.
+    """
+    package = session.get(MuseumPackage, package_id, populate_existing=True)
+    if package is None:
+        raise PermanentFailure(f"package {package_id} is not in the database")
+    return facts(session, package)
 
 
 def in_the_workflow(session: Session, among: Collection[int]) -> set[int]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects")]
 
 
-def _ids(text: str) -> list[int]:
+def parse_ids(text: str) -> list[int]:
     """Ids with commas or blanks between them."""
     words = text.replace(",", " ").split()
     if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
@@ -47,7 +47,7 @@ IDS_HELP = "ids, with commas between them"
 
 
 @contextlib.contextmanager
-def _environment(data: Path) -> Iterator[Environment]:
+def opened_environment(data: Path) -> Iterator[Environment]:
     """The use cases' environment; Dagster finds what its two files ask for."""
     use_dagster_environment(data)
     from passari_dagster.workflow.environment import open_environment
@@ -81,14 +81,19 @@ def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json
     if as_json:
         print_json({**tally.as_json(), **(_launched_json(launched) if launched else {})})
     else:
-        rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
-        print_table(console, ("object", "outcome", ""), rows)
-        more = sum(tally.counts.values()) - len(rows)
-        console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
+        print_tally(console, tally)
         if launched is not None:
             _print_launched(console, launched)
     if tally.refused and not tally.dry_run:
         raise typer.Exit(1)
+
+
+def print_tally(console: Console, tally: Tally) -> None:
+    """What becomes of the objects, for people."""
+    rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
+    print_table(console, ("object", "outcome", ""), rows)
+    more = sum(tally.counts.values()) - len(rows)
+    console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
 
 
 def _launched_json(launched: Launched) -> dict[str, Any]:
@@ -130,10 +135,10 @@ def enqueue(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Enqueue eligible objects, as the job enqueue_objects does; those that are in the workflow are passed over."""
-    ids = _ids(object_ids)
+    ids = parse_ids(object_ids)
     if object_count is None and not ids:
         raise typer.BadParameter("give --object-count, --object-ids, or both")
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
 
         with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
@@ -163,7 +168,7 @@ def freeze(
 
     Objects whose run executes are refused, and named; the others are frozen, and the exit code is 1.
     """
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import freeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
@@ -196,8 +201,8 @@ def unfreeze(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Unfreeze objects, by the exact reason for which they are frozen, by ids, or those to which both apply."""
-    ids = _ids(with_object_ids)
-    with told_to_people() as console, _environment(data) as env:
+    ids = parse_ids(with_object_ids)
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import unfreeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
@@ -229,7 +234,7 @@ def reenqueue(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Re-enqueue objects that the DPS rejected, unchanged. The old packages and their reports stay visible."""
-    with told_to_people() as console, _environment(data) as env:
+    with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import reenqueue as use_case
         from passari_dagster.workflow.audit import on_the_command_line

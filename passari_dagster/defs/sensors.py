@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from passari_dagster import locks
-from passari_dagster.defs import keys, lateness, launch
+from passari_dagster.defs import keys, lateness, launch, polling
 from passari_dagster.run_queue.coordinator import RedisRunCoordinator
 from passari_dagster.run_queue.reconcile import reconcile
 from passari_dagster.settings import Settings
@@ -15,8 +15,6 @@ from passari_dagster.workflow.environment import Environment
 PRUNE_INTERVAL = 60
 KILLED_INTERVAL = 30
 RECONCILE_INTERVAL = 30
-CONFIRM_WAIT = 10.0
-"""Seconds that confirmations wait for an enqueue to end; then they come with the next tick."""
 KILLED_LATELY = timedelta(days=1)
 """How long ago a run may have been killed that is started again: as long as the system may stand still at most."""
 
@@ -98,29 +96,10 @@ def _poll(context: dg.SensorEvaluationContext, env: Environment) -> dg.SensorRes
 
 def _confirm(context: dg.SensorEvaluationContext, env: Environment) -> str:
     """Launch the confirmations that are due; tells how many."""
-    due = poll.due_confirmations(env)
-    busy = launch.in_flight(context.instance, set(due.values())) if due else set()
-    due = {package_id: object_id for package_id, object_id in due.items() if object_id not in busy}
-    object_ids = sorted(set(due.values()))
-    if not object_ids:
-        return "0 confirmations launched"
-    try:
-        with env.lock(locks.WORKFLOW, wait=CONFIRM_WAIT):
-            fitting = set(keys.make_room(env, context.instance, object_ids))
-            poll.confirmations_launched(env, [id_ for id_, object_id in due.items() if object_id in fitting])
-            if fitting:
-                launch.backfill(
-                    context.instance,
-                    launch.repository_of_tick(context),
-                    sorted(fitting),
-                    title=f"confirm {len(fitting)} packages",
-                    launched_by="processed_sips",
-                    steps=["confirm_sip"],
-                )
-    except locks.LockBusyError:
-        return f"{len(object_ids)} confirmations wait: objects are being enqueued"
-    told = f"{len(fitting)} confirmations launched"
-    if left := len(object_ids) - len(fitting):
-        told += f", {left} wait for room under the cap on partition keys"
-        context.log.warning(told)
-    return told
+    return polling.launch_confirmations(
+        env,
+        context.instance,
+        lambda: launch.repository_of_tick(context),
+        context.log.warning,
+        launched_by="processed_sips",
+    )

@@ -133,7 +133,14 @@ class Dps:
         """
         return self._sftp.remove_incomplete(name)
 
-    def verdicts(self, waiting: Sequence[Waiting], *, limit: int = 200, until: float = math.inf) -> Iterator[Verdict]:
+    def verdicts(
+        self,
+        waiting: Sequence[Waiting],
+        *,
+        limit: int = 200,
+        until: float = math.inf,
+        older: int = words.OLDER_FOLDERS,
+    ) -> Iterator[Verdict]:
         """The verdicts there are on packages that wait for one, each as soon as it is known.
 
         A generator: nothing is asked before the first `next`, and what was yielded holds even if it raises later.
@@ -147,11 +154,12 @@ class Dps:
                 turn in some later call.
             until: moment of `time.monotonic()` after which nothing more is asked; a request that is under way then
                 is waited for. What there was no time for is left for a later call, in which it gets its turn.
+            older: how many date folders are listed besides the newest; drawn at random if there are more.
         """
         if not waiting:
             return
         if self._settings.verdicts == "sftp":
-            yield from words.from_sftp(self._sftp, waiting, limit, until)
+            yield from words.from_sftp(self._sftp, waiting, limit, until, older)
         else:
             yield from self._rest.verdicts(waiting, limit, until)
 

@@ -179,7 +179,9 @@ def _day(item: tuple[date, Place]) -> date:
     return item[0]
 
 
-def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float = math.inf) -> Iterator[Verdict]:
+def from_sftp(
+    sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float = math.inf, older: int = OLDER_FOLDERS
+) -> Iterator[Verdict]:
     """The verdicts that the date folders hold on the waiting packages, each as soon as it is known.
 
     Only date folders since the oldest send are listed, for half of the time that there is until the moment `until`,
@@ -195,7 +197,7 @@ def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float =
     if not by_name:
         return
     now = time.monotonic()
-    places = _places(sftp, by_name, now + (until - now) / 2)
+    places = _places(sftp, by_name, now + (until - now) / 2, older)
     faults = 0
     for package in drawn((by_name[name] for name in places), limit):
         if time.monotonic() > until:
@@ -215,7 +217,9 @@ def from_sftp(sftp: Sftp, waiting: Sequence[Waiting], limit: int, until: float =
             yield verdict
 
 
-def _places(sftp: Sftp, by_name: Mapping[str, Waiting], until: float) -> dict[str, list[tuple[Status, date]]]:
+def _places(
+    sftp: Sftp, by_name: Mapping[str, Waiting], until: float, at_most: int
+) -> dict[str, list[tuple[Status, date]]]:
     """Directories of the waiting names.
 
     The newest date folders come first: what was sent lately is found in each look. Of the others some are drawn
@@ -227,7 +231,7 @@ def _places(sftp: Sftp, by_name: Mapping[str, Waiting], until: float) -> dict[st
     newest_first = sorted({day for listed in days.values() for day in listed}, reverse=True)
     recent, older = newest_first[:RECENT_FOLDERS], newest_first[RECENT_FOLDERS:]
     places: dict[str, list[tuple[Status, date]]] = {}
-    for day in recent + random.sample(older, min(OLDER_FOLDERS, len(older))):
+    for day in recent + random.sample(older, min(at_most, len(older))):
         for status in STATUSES:
             if day in days[status]:
                 for name in sftp.packages(status, day, by_name):

@@ -141,6 +141,13 @@ class Workspace:
             shutil.rmtree(doomed)
 
 
+def objects_with_files(package_dir: Path) -> list[int]:
+    """Ids of the objects that have a package directory; none where there is no `package_dir` yet."""
+    if not package_dir.is_dir():
+        return []
+    return sorted(int(path.name) for path in package_dir.iterdir() if path.name.isdecimal())
+
+
 def archive_path(archive_dir: Path, object_id: int, sip_filename: str) -> Path:
     """Directory of one package in the archive: `<archive_dir>/123/456/7/Object_1234567/<sip_filename>`.
 

@@ -7,7 +7,7 @@ commit that it tells of: it never says more than the database said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -70,8 +70,28 @@ def restore(env: Environment, session: Session, object_id: int) -> list[str]:
     return recovery.restore(session, object_id, records) if records else []
 
 
-def recover_all(env: Environment, log: Log) -> int:
+def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
+    """What `recover_all` would put back: objects, and the names of their packages. Nothing is changed.
+
+    Raises:
+        PermanentFailure: a record cannot be read, or put back.
+        TransientFailure, OSError: the archive cannot be read.
+    """
+    _require(env.settings.archive_dir)
+    for object_id in archived_objects(env.settings.archive_dir):
+        with env.transaction() as session:
+            savepoint = session.begin_nested()
+            names = restore(env, session, object_id)
+            savepoint.rollback()
+        if names:
+            yield object_id, names
+
+
+def recover_all(env: Environment, log: Log, told: Callable[[int, list[str]], object] | None = None) -> int:
     """Put back what the database has lost of all packages; for who has restored a backup.
+
+    Arguments:
+        told: called with each object of which something was put back, and the names of its packages.
 
     Returns:
         how many objects have records.
@@ -87,7 +107,9 @@ def recover_all(env: Environment, log: Log) -> int:
         try:
             # A run that was just killed has its object's lock for a while yet.
             with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
-                recover(env, object_id, log)
+                names = recover(env, object_id, log)
+            if names and told is not None:
+                told(object_id, names)
         except (PermanentFailure, locks.LockBusyError) as failure:
             log(str(failure))
             failed += 1

@@ -55,7 +55,7 @@ class Failure:
     step: str
     message: str
     final: bool
-    error: str
+    error: str = ""
 
 
 @dataclass

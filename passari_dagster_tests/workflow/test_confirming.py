@@ -7,7 +7,7 @@ import gzip
 import shutil
 import time
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -296,3 +296,26 @@ def test_verdicts_and_reports_come_over_rest_as_well(house: House, verdicts: str
         assert object_row(env, object_id).preserved == (not damaged)
         assert package(env, object_id).rejected == damaged
         assert sum("ingest-report" in name for name in archived(house, env, object_id)) == 2
+
+
+def test_a_person_looks_at_all_that_waits_back_to_a_day(house: House, env: Environment) -> None:
+    object_ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(3)]
+    synchronise_all(env)
+    house.dps.damage_next()
+    for object_id in object_ids[:2]:
+        send(env, object_id)
+        house.dps.wait_for(name_of(env, object_id))
+    in_two_months = later(env, timedelta(days=60))
+    assert poll.look_back(in_two_months, quiet, days=31) == poll.Look(2, ()), "both verdicts are older"
+    look = poll.look_back(in_two_months, quiet, days=90)
+    assert {(found.object_id, found.status, found.news) for found in look.found} == {
+        (object_ids[0], "rejected", True),
+        (object_ids[1], "accepted", True),
+    }
+    assert (look.waiting, look.news, look.count("accepted"), look.count("rejected")) == (2, 2, 1, 1)
+    assert poll.look_back(env, quiet, days=31) == poll.Look(0, ())
+    with house.environment(workflow={"max_verdicts": 1}) as narrow:
+        for object_id in object_ids[2:]:
+            send(narrow, object_id)
+            house.dps.wait_for(name_of(narrow, object_id))
+        assert poll.look_back(narrow, quiet, days=1).news == 1
