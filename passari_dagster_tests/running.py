@@ -155,6 +155,22 @@ class Running:
             timeout=300,
         )
 
+    def passari(self, *arguments: str, code: int = 0) -> str:
+        """What our command line says beside the running system, in an environment that names no server."""
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "passari-dagster"), *arguments, "--data", str(self.system.data)],
+            cwd=self.system.root,
+            env={"PATH": os.defpath, "HOME": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert "--json" in arguments or not [line for line in done.stdout.splitlines() if len(line) > 100]
+        return done.stdout + done.stderr if code else done.stdout
+
 
 WORKFLOW: dict[str, Any] = {
     "poll_interval": 3,

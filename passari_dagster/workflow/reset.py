@@ -233,7 +233,7 @@ def _recover(env: Environment, tally: Tally, log: Log, *, perform: bool) -> set[
 
     def told(object_id: int, names: list[str]) -> None:
         recovered.add(object_id)
-        tally.add(object_id, RECOVERED, f"{', '.join(names)}, and watched")
+        tally.add(object_id, RECOVERED, ", ".join(names))
 
     try:
         if perform:
