@@ -27,8 +27,8 @@ def quiet_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             yield running
 
 
-def config(op: str, **values: Any) -> dict[str, Any]:
-    return {"ops": {op: {"config": values}}}
+def config(op_name: str, /, **values: Any) -> dict[str, Any]:
+    return {"ops": {op_name: {"config": values}}}
 
 
 def idle(running: Running) -> bool:
