@@ -183,9 +183,10 @@ def _keys(running: Running) -> set[str]:
 
 def test_a_sync_reports_numbers_that_the_ui_plots(running: Running) -> None:
     details = running.run("sync_attachments")
-    (materialization,) = details["assetMaterializations"]
     numbers = {
-        entry["label"]: entry.get("intValue", entry.get("floatValue")) for entry in materialization["metadataEntries"]
+        entry["label"]: entry.get("intValue", entry.get("floatValue"))
+        for materialization in details["assetMaterializations"]  # with that of the overview, which follows
+        for entry in materialization["metadataEntries"]
     }
     assert {"items", "new_attachments", "items_per_second", "duration_s", "candidates"} <= set(numbers)
     assert all(isinstance(numbers[name], (int, float)) for name in ("items", "items_per_second", "duration_s"))

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from passari_dagster_tests.running import Running
 from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, PARTITIONS, browser_at
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(900)]
 
 OPEN_BACKFILLS = "{partitionBackfillsOrError(status: REQUESTED) {...on PartitionBackfills {results {id}}}}"
 ASSETS = ("museum_objects", "museum_attachments", "metadata_hashes")
@@ -60,7 +60,7 @@ def checks_of_records(running: Running) -> dict[str, Any]:
 
 
 def test_months_later_only_what_is_needed_is_left_and_packages_that_waited_are_confirmed(running: Running) -> None:
-    done, waiting, orphan = running.good_objects()[20:23]
+    done, waiting, orphan = running.good_objects()[8:11]
     running.house.dps.delays.update({f"Object_{object_id}-": 3600.0 for object_id in (waiting, orphan)})
     running.enqueue(done, waiting, orphan)
     running.wait_until("preserved", done)

@@ -16,7 +16,7 @@ from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import FreezeSource
 from passari_dagster_tests.running import Running
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
 PROGRAM = str(Path(sys.executable).parent / "passari-dagster")
 REASON = "lent to another museum"
 
@@ -24,7 +24,7 @@ REASON = "lent to another museum"
 @pytest.fixture(scope="module")
 def preserved(running: Running) -> int:
     """An object that was preserved."""
-    object_id = running.good_objects()[20]
+    object_id = running.good_objects()[12]
     running.enqueue(object_id)
     running.wait_until("preserved", object_id)
     return object_id
@@ -33,7 +33,7 @@ def preserved(running: Running) -> int:
 @pytest.fixture(scope="module")
 def frozen(running: Running) -> int:
     """An object that a person froze."""
-    object_id = running.good_objects()[21]
+    object_id = running.good_objects()[13]
     with running.environment() as env, env.transaction() as session:
         freezing.freeze(session, object_id, reason=REASON, source=FreezeSource.USER)
     return object_id

@@ -95,7 +95,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert (frozen["frozen"], frozen["reasons"], frozen["frozen_by_people"]) == (3, 2, 0)
     assert "| 2 | 0 | Unsupported \\| file format |" in frozen["by_reason"]
     log = materialized(system, "audit_log")
-    assert log["events_last_24_hours"] == 3
+    assert log["events_last_24_hours"] == 6, "three objects were enqueued, and three frozen"
     assert log["last_events"].splitlines()[2].split(" | ")[1:4] == [
         "maija",
         "freeze\\_objects",
