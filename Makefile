@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: install demo test test-oldest lint validate faults chaos fuzz benchmark
+.PHONY: install demo test test-oldest lint validate faults chaos scenario fuzz benchmark
 
 install: $(STAMP)
 
@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/passari-dagster demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not faults and not fuzz and not chaos' $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not faults and not fuzz and not chaos and not scenario' $(ARGS)
 
 # constraints.txt has the newest Dagster of the supported range (pyproject.toml); this is its other end. What depends on
 # Dagster's version is tested with it: the run queue and the definitions.
@@ -56,6 +56,10 @@ faults: install
 # A catalogue that changes while it is read, by ten seeds (PASSARI_CHAOS_SEEDS).
 chaos: install
 	$(BIN)/python -m pytest -n 2 -m chaos $(ARGS)
+
+# What an administrator does on a running system, by the UI and by the command line.
+scenario: install
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m scenario $(ARGS)
 
 # Hostile bytes for PASSARI_FUZZ_SECONDS (60), large files and large packages.
 fuzz: install

@@ -14,6 +14,7 @@ from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, LARGEST, WORKBEN
 from passari_dagster_tests.trouble import freshness, make_trouble
 
 pytestmark = [
+    pytest.mark.scenario,
     pytest.mark.slow,
     pytest.mark.xdist_group("overview"),
     pytest.mark.timeout(900),

@@ -13,7 +13,7 @@ from passari_dagster_tests import running as system
 from passari_dagster_tests.house import package_rows
 from passari_dagster_tests.running import Running, running_system
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("requeue"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("requeue"), pytest.mark.timeout(900)]
 
 REASON = "the signing key was wrong"
 

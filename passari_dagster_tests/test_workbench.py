@@ -17,7 +17,7 @@ from passari_dagster.workflow.audit import Event, events
 from passari_dagster_tests.house import package_rows
 from passari_dagster_tests.running import Running
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
 
 FIRST = 20
 """Of the good objects: those before are other tests'."""
