@@ -46,7 +46,9 @@ def ended(running: Running, object_id: int) -> str:
 
 
 def sent(running: Running, object_id: int) -> None:
+    before = len(running.runs_of(object_id))
     running.enqueue(object_id)
+    running.wait(lambda: len(running.runs_of(object_id)) > before, "a new run")
     assert ended(running, object_id) == "SUCCESS"
     with running.environment() as env:
         running.house.dps.wait_for(package_rows(env, object_id)[-1].sip_filename or "")
