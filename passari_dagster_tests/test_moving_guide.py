@@ -110,8 +110,8 @@ def test_units_commands_jobs_and_links_exist() -> None:
     replaced = section("Units and commands")
     for unit in UNITS:
         assert f"`{unit.name.removesuffix('.service')}`" in replaced
-    named = set(re.findall(r"(?:passari-dagster|^ +passari|`passari) ([a-z]+)", text, re.M))
-    assert {"migrate", "adopt", "check", "cancel", "recover", "workers"} <= named
+    named = set(re.findall(r"(?:passari-dagster|^ +passari|`passari) ([a-z]+(?:-[a-z]+)*)", text, re.M))
+    assert {"migrate", "adopt", "check", "cancel", "reset-workflow", "workers"} <= named
     assert named - set(our_commands()) == set()
     options = {option for parameter in our_commands()["adopt"].params for option in parameter.opts}
     assert set(re.findall(r"`(--[a-z-]+)`", text)) <= options
