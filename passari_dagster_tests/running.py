@@ -226,7 +226,7 @@ def judge(tar: Path, certificate: Path, cache: Path) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One system for all tests of a worker; they are kept together by the groups "system" and "workbench"."""
+    """One system for all tests of a worker; they are kept together by the groups "system", "workbench" and "look"."""
     with running_system(tmp_path_factory.mktemp("running")) as system:
         yield system
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from passari_dagster_tests.running import Running
 from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, PARTITIONS, browser_at
 
-pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("look"), pytest.mark.timeout(900)]
 
 OPEN_BACKFILLS = "{partitionBackfillsOrError(status: REQUESTED) {...on PartitionBackfills {results {id}}}}"
 ASSETS = ("museum_objects", "museum_attachments", "metadata_hashes")

@@ -16,7 +16,7 @@ from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import FreezeSource
 from passari_dagster_tests.running import Running
 
-pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("look"), pytest.mark.timeout(600)]
 PROGRAM = str(Path(sys.executable).parent / "passari-dagster")
 REASON = "lent to another museum"
 

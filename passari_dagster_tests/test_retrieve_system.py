@@ -16,7 +16,7 @@ from passari_dagster.services.webserver import DagsterRefused
 from passari_dagster.workflow import audit
 from passari_dagster_tests.running import Running
 
-pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("look"), pytest.mark.timeout(600)]
 
 QUERY = """query($id: ID!) { logsForRun(runId: $id) { ...on EventConnection { events {
     ...on MessageEvent { message }
