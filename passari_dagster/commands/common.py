@@ -7,17 +7,24 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from passari_dagster import settings
 from passari_dagster.errors import PassariError, SettingsError
+
+if TYPE_CHECKING:
+    from passari_dagster.run_queue.dagster_internals import RemoteRepositoryOrigin
+    from passari_dagster.workflow.bulk import Tally
+    from passari_dagster.workflow.environment import Environment
 
 SYSTEM_DATA = Path("passari-data/system")
 WIDTH = 100
 """Columns of a table that is not printed to a terminal."""
+IDS_HELP = "ids, with commas between them"
 DataOption = Annotated[Path, typer.Option("--data", help="folder of everything that it keeps")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
@@ -65,3 +72,43 @@ def print_table(console: Console, columns: Sequence[str | Column], rows: Sequenc
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     wide = console if console.is_terminal else Console(width=WIDTH, file=console.file)
     wide.print(table, markup=False, highlight=False)
+
+
+@contextlib.contextmanager
+def opened_environment(data: Path) -> Iterator[Environment]:
+    """The use cases' environment; Dagster finds what its two files ask for."""
+    use_dagster_environment(data)
+    from passari_dagster.workflow.environment import open_environment
+
+    loaded = settings.load()
+    os.environ.setdefault("REDIS_URL", loaded.redis_url.get_secret_value())
+    with open_environment(loaded) as env:
+        yield env
+
+
+def our_repository() -> RemoteRepositoryOrigin:
+    """Where the jobs are that a command launches."""
+    from passari_dagster.defs import launch
+    from passari_dagster.services.system import project_root
+
+    return launch.our_repository(project_root(os.environ) / "workspace.yaml")
+
+
+def parse_ids(text: str) -> list[int]:
+    """Ids with commas or blanks between them."""
+    words = text.replace(",", " ").split()
+    if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not the id of an object")
+    return [int(word) for word in words]
+
+
+def print_tally(console: Console, tally: Tally) -> None:
+    """What becomes of the objects, for people."""
+    rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
+    print_table(console, ("object", "outcome", ""), rows)
+    more = sum(tally.counts.values()) - len(rows)
+    console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
+
+
+def quiet(_line: str) -> None:
+    """The table tells all."""

@@ -5,26 +5,27 @@ They need no code server: Dagster's daemon, wherever it is, makes the runs of wh
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from passari_dagster import locks, settings
+from passari_dagster import locks
 from passari_dagster.commands.common import (
+    IDS_HELP,
     SYSTEM_DATA,
     DataOption,
     DryRunOption,
     JsonOption,
     ReasonOption,
+    opened_environment,
+    our_repository,
+    parse_ids,
     print_json,
     print_table,
+    print_tally,
+    quiet,
     told_to_people,
-    use_dagster_environment,
 )
 
 if TYPE_CHECKING:
@@ -35,40 +36,15 @@ if TYPE_CHECKING:
 ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects")]
 
 
-def parse_ids(text: str) -> list[int]:
-    """Ids with commas or blanks between them."""
-    words = text.replace(",", " ").split()
-    if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
-        raise typer.BadParameter(f"{wrong[0]!r} is not the id of an object")
-    return [int(word) for word in words]
-
-
-IDS_HELP = "ids, with commas between them"
-
-
-@contextlib.contextmanager
-def opened_environment(data: Path) -> Iterator[Environment]:
-    """The use cases' environment; Dagster finds what its two files ask for."""
-    use_dagster_environment(data)
-    from passari_dagster.workflow.environment import open_environment
-
-    loaded = settings.load()
-    os.environ.setdefault("REDIS_URL", loaded.redis_url.get_secret_value())
-    with open_environment(loaded) as env:
-        yield env
-
-
 def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
     """Launch those of the objects that are eligible."""
     from passari_dagster.defs import launch
-    from passari_dagster.services.system import project_root
     from passari_dagster.workflow.audit import on_the_command_line
 
-    workspace = project_root(os.environ) / "workspace.yaml"
     return launch.enqueue_eligible(
         env,
         instance,
-        lambda: launch.our_repository(workspace),
+        our_repository,
         held,
         on_the_command_line(),
         object_ids=object_ids,
@@ -86,14 +62,6 @@ def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json
             _print_launched(console, launched)
     if tally.refused and not tally.dry_run:
         raise typer.Exit(1)
-
-
-def print_tally(console: Console, tally: Tally) -> None:
-    """What becomes of the objects, for people."""
-    rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
-    print_table(console, ("object", "outcome", ""), rows)
-    more = sum(tally.counts.values()) - len(rows)
-    console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
 
 
 def _launched_json(launched: Launched) -> dict[str, Any]:
@@ -180,7 +148,7 @@ def freeze(
                 object_ids,
                 reason=reason,
                 runs=launch.ObjectRuns(instance),
-                log=_quiet,
+                log=quiet,
                 replace_reason=replace_reason,
                 delete_workspaces=delete_workspaces,
                 dry_run=dry_run,
@@ -216,7 +184,7 @@ def unfreeze(
                 on_the_command_line(),
                 selection,
                 reason=reason,
-                log=_quiet,
+                log=quiet,
                 dry_run=dry_run,
                 keep=env.settings.workflow.partition_cap if enqueue_ else 0,
                 sample=None if as_json else SAMPLE,
@@ -247,14 +215,10 @@ def reenqueue(
                 object_ids,
                 reason=reason,
                 in_flight=launch.in_flight(instance, object_ids),
-                log=_quiet,
+                log=quiet,
                 dry_run=dry_run,
                 sample=None,
             )
             if done.ids and not dry_run:
                 launched = _launch(env, instance, held, done.ids, reason=reason)
         _print(console, done.tally, launched, as_json=as_json)
-
-
-def _quiet(_line: str) -> None:
-    """The table tells all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,11 +11,13 @@ from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
     JsonOption,
+    opened_environment,
+    our_repository,
     print_json,
     print_table,
+    quiet,
     told_to_people,
 )
-from passari_dagster.commands.freezing import opened_environment
 
 SHOWN = 100
 
@@ -31,13 +32,9 @@ def poll_dps(
     """Look at the DPS now: record its verdicts, and have them confirmed, as the sensor does by itself."""
     with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch, polling
-        from passari_dagster.services.system import project_root
 
-        workspace = project_root(os.environ) / "workspace.yaml"
         with launch.open_instance() as instance:
-            look, confirmations = polling.look(
-                env, instance, lambda: launch.our_repository(workspace), _quiet, _quiet, days=days
-            )
+            look, confirmations = polling.look(env, instance, our_repository, quiet, quiet, days=days)
         news = [found for found in look.found if found.news]
         if as_json:
             verdicts = [asdict(found) for found in news]
@@ -51,7 +48,3 @@ def poll_dps(
         console.print(
             f"{look.waiting} packages waited, {len(news)} verdicts are news; {confirmations}", highlight=False
         )
-
-
-def _quiet(_line: str) -> None:
-    """The table tells all."""

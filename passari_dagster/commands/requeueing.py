@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -10,15 +9,19 @@ from zoneinfo import ZoneInfo
 import typer
 
 from passari_dagster.commands.common import (
+    IDS_HELP,
     SYSTEM_DATA,
     DataOption,
     DryRunOption,
     JsonOption,
     ReasonOption,
+    opened_environment,
+    our_repository,
+    parse_ids,
     print_json,
+    print_tally,
     told_to_people,
 )
-from passari_dagster.commands.freezing import IDS_HELP, opened_environment, parse_ids, print_tally
 
 
 class Outcome(str, Enum):
@@ -47,11 +50,9 @@ def requeue_failed(
     with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch, requeue
         from passari_dagster.run_queue.dagster_internals import make_new_backfill_id
-        from passari_dagster.services.system import project_root
         from passari_dagster.workflow.audit import on_the_command_line
         from passari_dagster.workflow.requeue import Kind, Selection, moment
 
-        workspace = project_root(os.environ) / "workspace.yaml"
         zone = ZoneInfo(env.settings.time_zone)
         kind = Kind[outcome.name] if outcome else None
         wanted = requeue.Wanted(Selection(kind, error, op), ids, moment(since, zone), moment(until, zone, end=True))
@@ -59,7 +60,7 @@ def requeue_failed(
             done = requeue.requeue_failures(
                 env,
                 instance,
-                lambda: launch.our_repository(workspace),
+                our_repository,
                 on_the_command_line(),
                 wanted,
                 reason=reason,

@@ -11,10 +11,12 @@ from passari_dagster.commands.common import (
     DataOption,
     JsonOption,
     ReasonOption,
+    opened_environment,
     print_json,
+    print_tally,
+    quiet,
     told_to_people,
 )
-from passari_dagster.commands.freezing import opened_environment, print_tally
 
 
 def reset_workflow(
@@ -41,7 +43,7 @@ def reset_workflow(
                 instance,
                 on_the_command_line(),
                 reason=reason,
-                log=_quiet,
+                log=quiet,
                 perform=perform,
                 sample=None if as_json else 20,
             )
@@ -51,7 +53,3 @@ def reset_workflow(
             print_tally(console, tally)
         if tally.refused and perform:
             raise typer.Exit(1)
-
-
-def _quiet(_line: str) -> None:
-    """The table tells all."""
