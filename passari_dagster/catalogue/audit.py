@@ -64,6 +64,7 @@ def record(
     reason: str = "",
     details: str = "",
     object_ids: Collection[int] = (),
+    event_id: int | None = None,
 ) -> int:
     """Record what is done in this transaction.
 
@@ -71,21 +72,19 @@ def record(
         action: name of the job or command.
         reason: why, in the person's words.
         details: what exactly, in a few words.
+        event_id: of the event that tells of these objects, too: what is done in several transactions is one event.
 
     Returns:
-        the event's id, for `also`.
+        the event's id, for the next of these transactions.
     """
-    event = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
-    session.add(event)
-    session.flush()
-    also(session, event.id, object_ids)
-    return event.id
-
-
-def also(session: Session, event_id: int, object_ids: Collection[int]) -> None:
-    """More objects of an event, for what is done in several transactions."""
+    if event_id is None:
+        event = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
+        session.add(event)
+        session.flush()
+        event_id = event.id
     if object_ids:
         session.execute(_OBJECTS, {"event": event_id, "ids": list(object_ids)})
+    return event_id
 
 
 def objects_of_runs(session: Session, action: str, run_ids: Collection[str], *, limit: int) -> list[int]:

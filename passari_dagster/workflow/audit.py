@@ -5,13 +5,12 @@ from __future__ import annotations
 import getpass
 import socket
 
-from passari_dagster.catalogue.audit import Actor, Event, also, count, events, objects_of_runs, record
+from passari_dagster.catalogue.audit import Actor, Event, count, events, objects_of_runs, record
 from passari_dagster.errors import PermanentFailure
 
 __all__ = [
     "Actor",
     "Event",
-    "also",
     "count",
     "events",
     "objects_of_runs",

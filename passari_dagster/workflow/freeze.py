@@ -132,12 +132,15 @@ class _Freeze:
         return outcome, "; ".join([*told, *details])
 
     def _record(self, session: Session, object_id: int) -> int:
-        if self.event is None:
-            return audit.record(
-                session, self.actor, ACTION, now=self.env.now(), reason=self.reason, object_ids=[object_id]
-            )
-        audit.also(session, self.event, [object_id])
-        return self.event
+        return audit.record(
+            session,
+            self.actor,
+            ACTION,
+            now=self.env.now(),
+            reason=self.reason,
+            object_ids=[object_id],
+            event_id=self.event,
+        )
 
     def _clear_up(self, object_id: int, package: PackageFacts | None, *, watched: bool) -> None:
         workspace = Workspace(self.env.settings.package_dir, object_id)

@@ -103,10 +103,9 @@ def _one(
             raise _RefusedError(f"it would not be eligible: {why}")
         if dry_run:
             savepoint.rollback()
-        elif event is None:
-            event = audit.record(session, actor, ACTION, now=env.now(), reason=reason, object_ids=[object_id])
         else:
-            audit.also(session, event, [object_id])
+            ids = [object_id]
+            event = audit.record(session, actor, ACTION, now=env.now(), reason=reason, object_ids=ids, event_id=event)
     return event, package.sip_filename
 
 

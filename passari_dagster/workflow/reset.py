@@ -134,12 +134,15 @@ class _Reset:
         return CANCELLED, f"{package.sip_filename}; " + (f"not eligible: {why}" if why else "eligible again")
 
     def _record(self, session: Session, object_id: int) -> int:
-        if self.event is None:
-            return audit.record(
-                session, self.actor, ACTION, now=self.env.now(), reason=self.reason, object_ids=[object_id]
-            )
-        audit.also(session, self.event, [object_id])
-        return self.event
+        return audit.record(
+            session,
+            self.actor,
+            ACTION,
+            now=self.env.now(),
+            reason=self.reason,
+            object_ids=[object_id],
+            event_id=self.event,
+        )
 
     def _delete_files(self, object_id: int, sip_filename: str) -> None:
         workspace = Workspace(self.env.settings.package_dir, object_id)

@@ -100,12 +100,16 @@ def unfreeze(
             if ids and not dry_run:
                 freezing.unfreeze(session, ids)
                 freezing.drop_latest_packages(session, [row.id for row, package in chosen if _is_dropped(package)])
-                if event is None:
-                    event = audit.record(
-                        session, actor, ACTION, now=env.now(), reason=reason, details=_words(selection), object_ids=ids
-                    )
-                else:
-                    audit.also(session, event, ids)
+                event = audit.record(
+                    session,
+                    actor,
+                    ACTION,
+                    now=env.now(),
+                    reason=reason,
+                    details=_words(selection),
+                    object_ids=ids,
+                    event_id=event,
+                )
         if not batch:
             break
         after = batch[-1][0].id
