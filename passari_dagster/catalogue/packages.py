@@ -16,6 +16,7 @@ from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.orm import Session
 
+from passari_dagster.catalogue.eligibility import is_open
 from passari_dagster.catalogue.models import (
     MuseumAttachment,
     MuseumObject,
@@ -405,9 +406,7 @@ def not_sent(session: Session, *, after: int, limit: int) -> list[PackageFacts]:
             MuseumPackage.created_date.is_not(None),
             MuseumPackage.uploaded.is_not(True),
             MuseumPackage.verdict.is_(None),
-            MuseumPackage.preserved.is_not(True),
-            MuseumPackage.rejected.is_not(True),
-            MuseumPackage.cancelled.is_not(True),
+            is_open(MuseumPackage),
         )
         .order_by(MuseumPackage.id)
         .limit(limit)
@@ -433,11 +432,7 @@ def in_the_workflow(session: Session, among: Collection[int]) -> set[int]:
         MuseumPackage.museum_object_id.in_(among),
         or_(
             and_(MuseumPackage.submission_date.is_not(None), MuseumPackage.confirmed_date.is_(None)),
-            and_(
-                MuseumPackage.preserved.is_not(True),
-                MuseumPackage.rejected.is_not(True),
-                MuseumPackage.cancelled.is_not(True),
-            ),
+            is_open(MuseumPackage),
         ),
     )
     return {id_ for id_ in session.scalars(query) if id_ is not None}
@@ -456,9 +451,7 @@ def unfinished_ids(session: Session, *, limit: int | None = None, among: Collect
         .where(
             MuseumObject.frozen.is_not(True),
             MuseumPackage.submission_date.is_(None),
-            MuseumPackage.preserved.is_not(True),
-            MuseumPackage.rejected.is_not(True),
-            MuseumPackage.cancelled.is_not(True),
+            is_open(MuseumPackage),
         )
         .order_by(MuseumObject.id)
         .limit(limit)

@@ -16,6 +16,10 @@ from passari_dagster.workflow.synchronise import Options, SyncResult
 GROUP = "museumplus"
 POOL = "museumplus_sync"
 """Of limit 1: the two scrapes never run at once. A lock in Redis makes sure."""
+HOW = (
+    "Reads what changed, and everything once in a while. At the end of the nightly window it ends well, marked "
+    "partial, and goes on the next time."
+)
 
 
 class SyncConfig(dg.Config):
@@ -81,38 +85,50 @@ def _materialize(
     return dg.MaterializeResult(metadata=metadata)
 
 
-@dg.asset(
-    group_name=GROUP,
-    required_resource_keys={"environment"},
-    kinds={"postgres"},
-    pool=POOL,
-    freshness_policy=lateness.OBJECTS.policy,
-)
-def museum_objects(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
-    """Objects of MuseumPlus: title, dates, metadata hash, and which attachments each has.
+def _scrape(
+    name: str,
+    what: str,
+    sync: Callable[[Environment, Log, Options], SyncResult],
+    changed: str,
+    allowed: lateness.Allowed,
+) -> dg.AssetsDefinition:
+    """The asset of a module of MuseumPlus.
 
-    Reads what changed, and everything once in a while. At the end of the nightly window it ends well, marked partial,
-    and goes on the next time.
+    Arguments:
+        what: of what it tells.
+        changed: name of the number of new ones.
+        allowed: how late it may be.
     """
-    options = config.options()
-    return _materialize(context, lambda env, log: synchronise.sync_objects(env, log, options), "new_objects")
+
+    @dg.asset(
+        name=name,
+        description=f"{what}\n\n{HOW}",
+        group_name=GROUP,
+        required_resource_keys={"environment"},
+        kinds={"postgres"},
+        pool=POOL,
+        freshness_policy=allowed.policy,
+    )
+    def scrape(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
+        return _materialize(context, lambda env, log: sync(env, log, config.options()), changed)
+
+    return scrape
 
 
-@dg.asset(
-    group_name=GROUP,
-    required_resource_keys={"environment"},
-    kinds={"postgres"},
-    pool=POOL,
-    freshness_policy=lateness.ATTACHMENTS.policy,
+museum_objects = _scrape(
+    "museum_objects",
+    "Objects of MuseumPlus: title, dates, metadata hash, and which attachments each has.",
+    synchronise.sync_objects,
+    "new_objects",
+    lateness.OBJECTS,
 )
-def museum_attachments(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
-    """Attachments (Multimedia) of MuseumPlus: file name, dates, metadata hash, and whose they are.
-
-    Reads what changed, and everything once in a while. At the end of the nightly window it ends well, marked partial,
-    and goes on the next time.
-    """
-    options = config.options()
-    return _materialize(context, lambda env, log: synchronise.sync_attachments(env, log, options), "new_attachments")
+museum_attachments = _scrape(
+    "museum_attachments",
+    "Attachments (Multimedia) of MuseumPlus: file name, dates, metadata hash, and whose they are.",
+    synchronise.sync_attachments,
+    "new_attachments",
+    lateness.ATTACHMENTS,
+)
 
 
 class HashesConfig(dg.Config):

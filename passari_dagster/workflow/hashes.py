@@ -8,7 +8,7 @@ from datetime import timedelta
 from passari_dagster import locks, stopping
 from passari_dagster.catalogue import attachment_hashes as hashes
 from passari_dagster.workflow.environment import Environment, Log
-from passari_dagster.workflow.synchronise import Progress, SyncResult
+from passari_dagster.workflow.progress import Progress, SyncResult
 
 BATCH = 10_000
 """Objects of one transaction, which locks its rows for about a fifth of a second. Larger ones are no faster."""

@@ -16,10 +16,10 @@ from passari_dagster.museumplus.client import MuseumPlus
 from passari_dagster.museumplus.search import AttachmentRecord, ObjectRecord, Record, SearchPage
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.pages import Source
-from passari_dagster.workflow.progress import Progress, SyncResult
+from passari_dagster.workflow.progress import SyncResult
 from passari_dagster.workflow.scrape import Options, Scraper
 
-__all__ = ["Options", "Progress", "Source", "SyncResult", "sync_attachments", "sync_objects"]
+__all__ = ["Options", "Source", "SyncResult", "sync_attachments", "sync_objects"]
 
 OVERLAP = timedelta(hours=1)
 """A scrape of changes asks for what changed since so long before the last one started: changes are never missed,
