@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -133,6 +134,16 @@ class House:
         """The environment of the use cases."""
         with open_environment(self.settings(**changes)) as env:
             yield env
+
+    def command_environment(self, **changes: dict[str, Any]) -> dict[str, str]:
+        """What a command of ours finds in its environment; the keywords are those of `settings`."""
+        config = self.write_config(self.directory / "passari.toml", **changes)
+        return {
+            "PATH": os.defpath,
+            "PASSARI_CONFIG": str(config),
+            "PASSARI_DB_URL": self.database_url,
+            "REDIS_URL": self.redis_url.get_secret_value(),
+        }
 
     def write_config(self, path: Path, **changes: dict[str, Any]) -> Path:
         """The settings as a `passari.toml`, without database and Redis, which come from the environment."""

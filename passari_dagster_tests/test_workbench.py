@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,26 +19,6 @@ FIRST = 20
 """Of the good objects: those before are other tests'."""
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
     ...on LaunchRunSuccess { run { runId } } ...on PythonError { message } } }"""
-
-
-def command(running: Running, *arguments: str, code: int = 0) -> str:
-    """What the command line says, beside the running system; its environment names no server."""
-    done = subprocess.run(
-        [
-            *(str(Path(sys.executable).parent / "passari-dagster"), *arguments),
-            *("--data", str(running.system.data)),
-        ],
-        env={"PATH": os.defpath, "HOME": "/nonexistent"},
-        cwd=running.system.root,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert not [line for line in done.stdout.splitlines() if len(line) > 100] or "--json" in arguments
-    return done.stdout
 
 
 def config(op: str, **values: Any) -> dict[str, Any]:
@@ -109,26 +85,25 @@ def test_objects_are_frozen_and_unfrozen_as_the_ui_does(running: Running) -> Non
 
 def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: Running) -> None:
     first, second, preserved = running.good_objects()[FIRST + 2 : FIRST + 5]
-    preview = json.loads(command(running, "enqueue", "--object-ids", f"{preserved},77", "--dry-run", "--json"))
+    preview = json.loads(running.passari("enqueue", "--object-ids", f"{preserved},77", "--dry-run", "--json"))
     assert (preview["chosen"], list(preview["not_enqueued"])) == ([preserved], ["77"])
     assert running.stages(preserved) == ["new"]
-    said = command(running, "enqueue", "--object-ids", str(preserved))
+    said = running.passari("enqueue", "--object-ids", str(preserved))
     assert "1 objects enqueued, backfill" in said
     running.wait_until("preserved", preserved)
 
-    said = command(running, "freeze", str(first), str(second), "--reason", "no rights here", "--dry-run")
+    said = running.passari("freeze", str(first), str(second), "--reason", "no rights here", "--dry-run")
     assert "dry run, nothing is done: 2 frozen" in said
     assert running.stages(first, second) == ["new", "new"]
-    command(running, "freeze", str(first), "6", "--reason", "no rights here", code=1)
-    command(running, "freeze-objects", str(first), str(second), "--reason", "other")
+    running.passari("freeze", str(first), "6", "--reason", "no rights here", code=1)
+    running.passari("freeze-objects", str(first), str(second), "--reason", "other")
     assert [reason_of(running, id_) for id_ in (first, second)] == ["no rights here", "other"]
-    command(running, "freeze", str(first), code=2)
-    command(running, "freeze", str(first), "--reason", " ", code=1)
-    command(running, "unfreeze", "--reason", "why not", code=1)
+    running.passari("freeze", str(first), code=2)
+    running.passari("freeze", str(first), "--reason", " ", code=1)
+    running.passari("unfreeze", "--reason", "why not", code=1)
 
     done = json.loads(
-        command(
-            running,
+        running.passari(
             *("unfreeze", "--with-object-ids", f"{first},{second}", "--with-reason", "other", "--reason", "cleared"),
             *("--enqueue", "--json"),
         )
@@ -146,14 +121,14 @@ def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: 
     rejected(running, by_job, by_command)
     told = failed(running, "reenqueue_objects", config("reenqueue", object_ids=[by_job, good], reason="DPS at fault"))
     assert f"{good}: its latest package was not rejected" in told
-    said = command(running, "reenqueue", str(by_command), "--reason", "DPS at fault")
+    said = running.passari("reenqueue", str(by_command), "--reason", "DPS at fault")
     assert "1 re-enqueued" in said
     running.wait_until("preserved", by_job, by_command)
     with running.environment() as env:
         for object_id in (by_job, by_command):
             old, new = package_rows(env, object_id)
             assert (old.rejected, new.preserved) == (True, True)
-    command(running, "reenqueue", str(by_command), "--reason", "once more", code=1)
+    running.passari("reenqueue", str(by_command), "--reason", "once more", code=1)
 
 
 def launch_with(running: Running, object_id: int, headers: dict[str, str], tags: dict[str, str]) -> Event:

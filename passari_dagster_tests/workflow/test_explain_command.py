@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -15,16 +14,10 @@ from passari_dagster_tests.house import House
 
 
 def command(house: House, *arguments: object) -> subprocess.CompletedProcess[str]:
-    config = house.write_config(house.directory / "passari.toml")
     return subprocess.run(
         [str(Path(sys.executable).parent / "passari-dagster"), "explain", *map(str, arguments)],
         cwd=house.directory,
-        env={
-            "PATH": os.defpath,
-            "PASSARI_CONFIG": str(config),
-            "PASSARI_DB_URL": house.database_url,
-            "REDIS_URL": house.redis_url.get_secret_value(),
-        },
+        env=house.command_environment(),
         capture_output=True,
         text=True,
         check=False,

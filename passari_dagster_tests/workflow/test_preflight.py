@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -325,19 +324,13 @@ def quick_expiry(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def in_another_process(house: House, *object_ids: int, expiry: int, csv: Path | None = None) -> subprocess.Popen[bytes]:
     """A preflight by the command, of which nobody waits for the end."""
-    config = house.write_config(house.directory / "passari.toml")
     code = (
         "from passari_dagster.workflow import preflight; from passari_dagster.cli import app; "
         f"preflight.EXPIRY = {expiry}; app()"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, "preflight", *map(str, object_ids), *(["--csv", str(csv)] if csv else [])],
-        env={
-            "PATH": os.defpath,
-            "PASSARI_CONFIG": str(config),
-            "PASSARI_DB_URL": house.database_url,
-            "REDIS_URL": house.redis_url.get_secret_value(),
-        },
+        env=house.command_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,17 +16,10 @@ from passari_dagster_tests.workflow.stories import JPEG, PSD, eligible_object, o
 
 
 def command(house: House, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    config = house.write_config(house.directory / "passari.toml")
     return subprocess.run(
         [str(Path(sys.executable).parent / "passari-dagster"), "preflight", *map(str, arguments)],
         cwd=house.directory,
-        env={
-            "PATH": os.defpath,
-            "PASSARI_CONFIG": str(config),
-            "PASSARI_DB_URL": house.database_url,
-            "REDIS_URL": house.redis_url.get_secret_value(),
-            **variables,
-        },
+        env={**house.command_environment(), **variables},
         capture_output=True,
         text=True,
         check=False,

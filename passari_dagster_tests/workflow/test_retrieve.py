@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -324,17 +323,11 @@ def test_killed_anywhere_the_next_call_goes_on_with_the_same_dip(
 
 
 def start(house: House, *arguments: object, code: str = "") -> subprocess.Popen[str]:
-    config = house.write_config(house.directory / "passari.toml", workflow={"lock_expiry": 2})
     program = f"{code}\nfrom passari_dagster.cli import app\napp()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=house.directory,
-        env={
-            "PATH": os.defpath,
-            "PASSARI_CONFIG": str(config),
-            "PASSARI_DB_URL": house.database_url,
-            "REDIS_URL": house.redis_url.get_secret_value(),
-        },
+        env=house.command_environment(workflow={"lock_expiry": 2}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
