@@ -23,10 +23,8 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +36,16 @@ from sqlalchemy import event, text
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import big_catalogue, machine
+from benchmarks.bench import Bench, cpu_seconds, running_system
 from benchmarks.instant_toolkit import InstantToolkit
-from benchmarks.run_queue import Bench, cpu_seconds
 from passari_dagster import locks
 from passari_dagster.catalogue import database
 from passari_dagster.defs import launch
 from passari_dagster.run_queue.dagster_internals import RemoteRepositoryOrigin
-from passari_dagster.services.system import System
 from passari_dagster.settings import load
 from passari_dagster.workflow import enqueue, explain
 from passari_dagster.workflow.environment import Environment
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "passari.toml.example"
 CANDIDATES = 1_000
 WIDTH = 150
 """Of a line of a plan."""
@@ -190,20 +186,6 @@ def submit(bench: Bench, count: int, figures: dict[str, Any]) -> None:
     made = bench.count("QUEUED") - first
     figures["submit_runs_per_s"] = round(made / took, 1)
     figures["submit_postgres_cpu_s_per_run"] = round((cpu_seconds(postgres) - cpu) / made, 4)
-
-
-@contextmanager
-def running_system() -> Iterator[System]:
-    """A system of its own, with the settings of the example."""
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLE.parent)}
-    for name in ("PASSARI_CONFIG", "DAGSTER_PG_URL", "PASSARI_DB_URL", "REDIS_URL", "DAGSTER_HOME"):
-        environment.pop(name, None)
-    with tempfile.TemporaryDirectory(prefix="passari-benchmark-") as directory:
-        config = Path(directory) / "passari.toml"
-        lines = EXAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)
-        config.write_text("".join(line for line in lines if not line.startswith(("database_url", "redis_url"))))
-        with System(Path(directory) / "data", config=config, environment=environment, workers=0) as system:
-            yield system
 
 
 def measure(quick: bool) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""Definitions for `run_queue.py`: a job of four ops that do nothing, in many partitions."""
+"""Definitions for `run_queue.py`: a job of four ops that do nothing, in many partitions, beside the product's own."""
 
 from __future__ import annotations
 
 import dagster as dg
+
+from passari_dagster.defs import build_defs
+from passari_dagster.settings import load
 
 KEYS = [str(number) for number in range(20_000)]
 
@@ -33,4 +36,7 @@ def four_ops() -> None:
     fourth(third(second(first())))
 
 
-defs = dg.Definitions(jobs=[four_ops], executor=dg.in_process_executor)
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The product's, with its sensors, and the job."""
+    return dg.Definitions.merge(build_defs(load()), dg.Definitions(jobs=[four_ops]))

@@ -69,7 +69,7 @@ def cpu_seconds(running: Running) -> dict[str, float]:
 
 def give_verdicts(running: Running) -> None:
     """What the DPS would say, for packages that were never sent."""
-    engine = create_engine(running.system.museum_database_url)
+    engine = create_engine(running.house.database_url)
     with engine.begin() as connection:
         connection.execute(
             text(

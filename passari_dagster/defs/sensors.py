@@ -7,7 +7,7 @@ import dagster as dg
 from passari_dagster import locks
 from passari_dagster.defs import keys, lateness, launch, polling
 from passari_dagster.run_queue.coordinator import RedisRunCoordinator
-from passari_dagster.run_queue.reconcile import reconcile
+from passari_dagster.run_queue.reconcile import reconcile_if_changed
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import poll
 from passari_dagster.workflow.environment import Environment
@@ -78,7 +78,9 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
         coordinator = context.instance.run_coordinator
         if not isinstance(coordinator, RedisRunCoordinator):
             return dg.SkipReason("this instance has no run queue in Redis")
-        return dg.SkipReason(str(reconcile(context.instance, coordinator.ledger)))
+        done, seen = reconcile_if_changed(context.instance, coordinator.ledger, context.cursor)
+        context.update_cursor(seen or "")
+        return dg.SkipReason(str(done or "nothing has changed since all was well"))
 
     return [processed_sips, killed_runs, partition_keys, run_queue]
 

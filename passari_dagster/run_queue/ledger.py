@@ -137,6 +137,10 @@ class Ledger:
         """Close the connections."""
         self.connection.close()
 
+    def identity(self) -> str:
+        """Another one after each start of Redis: what it holds may be older then."""
+        return str(self.connection.info("server")["run_id"])
+
     # The queue
 
     def enqueue(self, run_id: str, queue: str, what: str) -> bool:
@@ -211,6 +215,10 @@ class Ledger:
         """All claims: which run has each object."""
         found: Mapping[bytes, bytes] = self.connection.hgetall(CLAIMS)  # type: ignore[assignment]
         return {_text(claimed): _text(run_id) for claimed, run_id in found.items()}
+
+    def claim_count(self) -> int:
+        """How many objects are claimed."""
+        return int(self.connection.hlen(CLAIMS))
 
     # Leases
 

@@ -7,9 +7,10 @@ much in the queue does no harm.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import dagster as dg
 
@@ -22,6 +23,8 @@ SECOND_LOOK = 2.0
 OTHERS = [status for status in UNFINISHED if status is not dg.DagsterRunStatus.QUEUED]
 AT_ONCE = 2000
 """Most runs that one call enqueues or claims again."""
+COMPARE_EVERY = 300.0
+"""Seconds after which all ids are compared, even if no number has changed."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,46 @@ class Reconciled:
             f"{self.enqueued} runs enqueued again, {self.claimed} claimed again, {self.failed} never began, "
             f"{self.freed} claims freed, {self.dropped} dropped from the queue"
         )
+
+
+def reconcile_if_changed(
+    instance: dg.DagsterInstance, ledger: Ledger, seen: str | None
+) -> tuple[Reconciled | None, str | None]:
+    """Compare, unless all was well the last time and no number has changed since, which costs little to see.
+
+    Arguments:
+        seen: what the last call answered; None: there was none.
+
+    Returns:
+        what was brought into line, None if nothing was compared; and `seen` for the next call.
+
+    Raises:
+        redis.RedisError: Redis is away.
+    """
+    numbers, now = _numbers(instance, ledger), time.time()
+    if seen is not None and not numbers["starting"]:
+        last = json.loads(seen)
+        # A clock that was set back has it compared.
+        if last["numbers"] == numbers and 0 <= now - last["at"] < COMPARE_EVERY:
+            return None, seen
+    done = reconcile(instance, ledger)
+    return done, None if any(astuple(done)) else json.dumps({"at": now, "numbers": numbers})
+
+
+def _numbers(instance: dg.DagsterInstance, ledger: Ledger) -> dict[str, int | str]:
+    """What changes when Redis or the database loses a run, or is replaced by an older one of itself."""
+
+    def count(*statuses: dg.DagsterRunStatus) -> int:
+        return instance.get_runs_count(dg.RunsFilter(statuses=list(statuses)))
+
+    return {
+        "redis": ledger.identity(),
+        **ledger.depth(),
+        "claims": ledger.claim_count(),
+        "queued": count(dg.DagsterRunStatus.QUEUED),
+        "starting": count(dg.DagsterRunStatus.STARTING),
+        "others": count(*OTHERS),
+    }
 
 
 def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:

@@ -13,7 +13,7 @@ from dagster._daemon.monitoring.run_monitoring import monitor_starting_run
 from passari_dagster.run_queue import reconcile as module
 from passari_dagster.run_queue.dagster_internals import report_starting
 from passari_dagster.run_queue.ledger import Lease
-from passari_dagster.run_queue.reconcile import reconcile
+from passari_dagster.run_queue.reconcile import Reconciled, reconcile, reconcile_if_changed
 from passari_dagster_tests.run_queue.site import Site, flush
 from passari_dagster_tests.run_queue.toy_runs import gated
 
@@ -105,3 +105,45 @@ def test_a_run_that_begins_on_a_host_whose_clock_is_off_is_left_alone(site: Site
     monitor_starting_run(site.instance, record, logging.getLogger(__name__))
     assert reconcile(site.instance, site.ledger).failed == 0
     assert site.status(run_id) == "STARTING"
+
+
+def test_while_no_number_changes_the_ids_are_not_compared_again(site: Site) -> None:
+    site.submit(gated, "1")
+    done, seen = reconcile_if_changed(site.instance, site.ledger, None)
+    assert done is not None
+    assert seen is not None
+    assert reconcile_if_changed(site.instance, site.ledger, seen) == (None, seen)
+
+
+def test_what_changes_a_number_is_seen_at_the_next_look(site: Site) -> None:
+    first, second = site.submit(gated, "1"), site.submit(gated, "2")
+    seen = reconcile_if_changed(site.instance, site.ledger, None)[1]
+    site.ledger.connection.lrem("rq:queue:passari-normal", 0, first)
+    done, unsure = reconcile_if_changed(site.instance, site.ledger, seen)
+    assert (done, unsure) == (Reconciled(enqueued=1, claimed=0, freed=0, failed=0, dropped=0), None)
+    seen = reconcile_if_changed(site.instance, site.ledger, unsure)[1]
+    site.instance.report_run_canceled(site.run(second))
+    done, _ = reconcile_if_changed(site.instance, site.ledger, seen)
+    assert done == Reconciled(enqueued=0, claimed=0, freed=1, failed=0, dropped=1)
+
+
+def test_a_redis_that_was_started_anew_is_compared(site: Site) -> None:
+    run_id = site.submit(gated, "1")
+    seen = reconcile_if_changed(site.instance, site.ledger, None)[1]
+    site.stop_redis()
+    site.start_redis()
+    # The same numbers as before, of other runs.
+    flush(site)
+    site.ledger.enqueue("somebody-else", "passari-normal", "what")
+    site.ledger.claim("4711", "somebody-else")
+    done, _ = reconcile_if_changed(site.instance, site.ledger, seen)
+    assert done is not None
+    assert (done.enqueued, done.dropped, done.freed) == (1, 1, 1)
+    assert site.ledger.queued() == {run_id}
+
+
+def test_once_in_a_while_all_is_compared_whatever_the_numbers(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.submit(gated, "1")
+    seen = reconcile_if_changed(site.instance, site.ledger, None)[1]
+    monkeypatch.setattr(module, "COMPARE_EVERY", 0.0)
+    assert reconcile_if_changed(site.instance, site.ledger, seen)[0] is not None
