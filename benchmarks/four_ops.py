@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import dagster as dg
 
 from passari_dagster.defs import build_defs
@@ -37,6 +39,7 @@ def four_ops() -> None:
 
 
 @dg.definitions
+@functools.cache
 def defs() -> dg.Definitions:
-    """The product's, with its sensors, and the job."""
+    """The product's, with its sensors, and the job. A fork has its parent's, as with the product's own."""
     return dg.Definitions.merge(build_defs(load()), dg.Definitions(jobs=[four_ops]))

@@ -33,6 +33,8 @@ from passari_dagster.services.supervisor import Stop, stop_on_signals
 
 app = typer.Typer(
     help="From a museum's catalogue to the national Digital Preservation Service.",
+    epilog="Exit codes: 0 done; 1 something failed or was refused, the rest is done; 2 something has to be set or "
+    "installed first. More in docs/reference/exit-codes.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they show values of variables, which may be secret
 )
@@ -279,17 +281,21 @@ def cancel(
     resend: Annotated[
         bool, typer.Option("--resend", help="also what was sent, if the DPS does not show it: it is sent anew then")
     ] = False,
+    reason: Annotated[str, typer.Option(help="why; it is kept in the audit log, and may be left out")] = "",
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Take objects' packages out of the workflow; the objects may be enqueued again."""
-    from passari_dagster.workflow.cancel import cancel_package
+    from passari_dagster.workflow import audit
+    from passari_dagster.workflow.cancel import ACTION, cancel_package
     from passari_dagster.workflow.environment import open_environment
 
     with told_to_people() as console:
         use_env_file(data)
         with open_environment(settings.load()) as environment:
+            details = "with --resend" if resend else ""
+            deed = audit.Deed(environment.now, audit.on_the_command_line(), ACTION, reason.strip(), details)
             for object_id in object_ids:
-                cancel_package(environment, object_id, console.print, resend=resend)
+                cancel_package(environment, object_id, console.print, resend=resend, deed=deed)
 
 
 for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.reenqueue):
@@ -303,7 +309,7 @@ app.command()(resetting.reset_workflow)
 @app.command()
 def recover(data: DataOption = SYSTEM_DATA) -> None:
     """After a backup of the museum database was restored: put back what was sent since, from the archive."""
-    from passari_dagster.workflow import journal
+    from passari_dagster.workflow import audit, journal
     from passari_dagster.workflow.environment import open_environment
 
     with told_to_people() as console:
@@ -311,7 +317,9 @@ def recover(data: DataOption = SYSTEM_DATA) -> None:
         with open_environment(settings.load()) as environment:
             try:
                 objects = journal.recover_all(
-                    environment, functools.partial(console.print, markup=False, soft_wrap=True)
+                    environment,
+                    functools.partial(console.print, markup=False, soft_wrap=True),
+                    audit.Deed(environment.now, audit.on_the_command_line(), "recover"),
                 )
             except OSError as error:
                 raise PermanentFailure(f"the archive cannot be read: {error}") from error

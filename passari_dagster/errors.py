@@ -50,5 +50,9 @@ class PermanentFailure(PassariError):
     """Trying again cannot help until somebody changes something (a key, a permission, a setting)."""
 
 
+class UnforeseenContent(PermanentFailure):
+    """What reads the object's content failed in a way that no detector knows: a candidate for a new one."""
+
+
 class TransientFailure(PassariError):
     """A service did not answer as it should; the step is tried again later."""

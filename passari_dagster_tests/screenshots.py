@@ -358,7 +358,7 @@ def photograph_workbench(browser: Browser, directory: Path) -> None:
     browser.open("/assets/metadata_hashes", "Latest check results", "Fails if more than 2 days")
     browser.photograph(directory / "late.png")
 
-    browser.open("/assets/audit_log", "Latest materialization", "maija")
+    browser.open("/assets/audit_log", "Latest materialization", "unknown (ui)")
 
 
 def main(directory: Path) -> None:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from sqlalchemy import create_engine, text
 
 from passari_dagster.catalogue.models import MuseumObject
-from passari_dagster.workflow import audit
 from passari_dagster_tests.catalogue.rows import add_package
 from passari_dagster_tests.running import Running
 
@@ -53,17 +52,17 @@ def make_trouble(system: Running) -> Trouble:
     system.enqueue(spent)
     assert last_status(system, spent) == "FAILURE"
     house.museum.faults.error_rate = 0.0
+    house.dps.damage_next()
+    system.enqueue(rejected)
+    system.wait_until("rejected", rejected)
+    for reason, object_ids in ((REASON, frozen[:2]), ("Asked by the museum", frozen[2:])):
+        config = {"object_ids": object_ids, "reason": reason}
+        system.run("freeze_objects", {"ops": {"freeze": {"config": config}}})
 
     with system.environment() as env, env.transaction() as session:
-        for object_id, reason in zip(trouble.frozen, (REASON, REASON, "Asked by the museum"), strict=True):
-            row = session.get_one(MuseumObject, object_id)
-            row.frozen, row.freeze_reason = True, reason
-            actor = audit.Actor("maija")
-            audit.record(session, actor, "freeze_objects", now=env.now(), reason=reason, object_ids=[object_id])
         long_ago = env.now() - timedelta(days=20)
         row = session.get_one(MuseumObject, overdue)
         add_package(session, row, created_date=long_ago, submission_date=long_ago, preserved=False)
-        add_package(session, session.get_one(MuseumObject, rejected), preserved=False, rejected=True)
     _made_late(system, "museum_attachments", "metadata_hashes")
     return trouble
 

@@ -5,11 +5,11 @@ An event is recorded in the transaction that does what it tells of, so that neit
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.models import AuditEvent, audit_event_objects
@@ -78,13 +78,48 @@ def record(
         the event's id, for the next of these transactions.
     """
     if event_id is None:
-        event = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
-        session.add(event)
+        row = AuditEvent(date=now, who=actor.who, action=action, reason=reason, details=details, run_id=actor.run_id)
+        session.add(row)
         session.flush()
-        event_id = event.id
+        event_id = row.id
     if object_ids:
         session.execute(_OBJECTS, {"event": event_id, "ids": list(object_ids)})
     return event_id
+
+
+@dataclass
+class Deed:
+    """One thing that is done in several transactions: one event, which is recorded with the first of them.
+
+    Arguments:
+        now: the clock.
+        actor, action, reason, details: as `record` has them.
+    """
+
+    now: Callable[[], datetime]
+    actor: Actor
+    action: str
+    reason: str = ""
+    details: str = ""
+    _event_id: int | None = None
+
+    def record(self, session: Session, object_ids: Collection[int]) -> None:
+        """Record in this transaction that it is done to these objects."""
+        event_id = record(
+            session,
+            self.actor,
+            self.action,
+            now=self.now(),
+            reason=self.reason,
+            details=self.details,
+            object_ids=object_ids,
+            event_id=self._event_id,
+        )
+
+        @event.listens_for(session, "after_commit", once=True)
+        def remember(_session: Session) -> None:
+            # Not before: a transaction that is rolled back takes its event along.
+            self._event_id = event_id
 
 
 def objects_of_runs(session: Session, action: str, run_ids: Collection[str], *, limit: int) -> list[int]:
@@ -102,6 +137,17 @@ def objects_of_runs(session: Session, action: str, run_ids: Collection[str], *, 
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+def last_time(session: Session, action: str, object_ids: Collection[int]) -> dict[int, datetime]:
+    """When this was done the last time to each of the objects to which it ever was."""
+    query = (
+        select(audit_event_objects.c.museum_object_id, func.max(AuditEvent.date))
+        .join(AuditEvent, AuditEvent.id == audit_event_objects.c.audit_event_id)
+        .where(AuditEvent.action == action, audit_event_objects.c.museum_object_id.in_(object_ids))
+        .group_by(audit_event_objects.c.museum_object_id)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def count(session: Session, *, since: datetime) -> int:

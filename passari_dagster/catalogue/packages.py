@@ -431,7 +431,11 @@ def in_the_workflow(session: Session, among: Collection[int]) -> set[int]:
     query = select(MuseumPackage.museum_object_id).where(
         MuseumPackage.museum_object_id.in_(among),
         or_(
-            and_(MuseumPackage.submission_date.is_not(None), MuseumPackage.confirmed_date.is_(None)),
+            and_(
+                MuseumPackage.submission_date.is_not(None),
+                MuseumPackage.confirmed_date.is_(None),
+                MuseumPackage.cancelled.is_not(True),
+            ),
             is_open(MuseumPackage),
         ),
     )

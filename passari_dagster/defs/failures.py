@@ -87,7 +87,7 @@ def search(
                 in_time = (since is None or ended >= since) and (until is None or ended < until)
                 if in_time and not _is_retried(record):
                     runs[object_id] = Left(object_id, record.dagster_run.run_id, ended)
-        waiting = standing.unfinished(env, runs)
+        waiting = standing.unfinished(env, {id_: one.ended for id_, one in runs.items()})
         last = _last_runs(instance, sorted(waiting))
         found += [one for id_, one in runs.items() if id_ in waiting and last.get(id_) == one.run_id]
     return found, False

@@ -99,8 +99,8 @@ def _cells(event: audit.Event) -> Sequence[str]:
 def no_objects_left_failed(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """No object's last run failed for good: its retries are spent, and the object is in the workflow or eligible still.
 
-    Failures are gathered by what they say. Those of create_sip that are no fault of the world may be content problems
-    which no detector knows yet: candidates for a detector.
+    Failures are gathered by what they say. Those of what reads the content are content problems which no detector knows
+    yet: candidates for a detector.
     """
     env: Environment = context.resources.environment
     left = failures.left(env, context.instance)

@@ -18,6 +18,7 @@ from passari_dagster.services import migrations
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import adopt, adoption_plan, old_queues
 from passari_dagster.workflow.adoption_plan import Fate, Plan
+from passari_dagster.workflow.audit import on_the_command_line
 from passari_dagster.workflow.environment import open_environment
 from passari_dagster.workflow.old_queues import OldQueues
 
@@ -85,7 +86,7 @@ def _run(settings: Settings, queues: OldQueues | None, options: Options, console
             progress = Console(stderr=True) if options.as_json else console
             say = partial(progress.print, markup=False, highlight=False, soft_wrap=True)
             try:
-                adopt.carry_out(env, plan, queues, say)
+                adopt.carry_out(env, on_the_command_line(), plan, queues, say)
             except PassariError as error:
                 failure = str(error)
     if options.as_json:

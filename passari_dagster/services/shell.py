@@ -47,7 +47,7 @@ def run(env: Environment, *, write: bool, reason: str) -> None:
         from IPython import start_ipython
 
         sys.stdout.write(_banner(env, write=write) + "\n")
-        start_ipython(argv=["--no-banner"], user_ns=names)
+        start_ipython(argv=["--no-banner"], user_ns=names)  # type: ignore[no-untyped-call]
     else:
         code.interact(banner=_banner(env, write=write), local=names, exitmsg="")
 

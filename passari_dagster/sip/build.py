@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
 from passari_dagster import durable, safe_xml
-from passari_dagster.errors import ContentProblem
+from passari_dagster.errors import ContentProblem, UnforeseenContent
 from passari_dagster.sip import detectors, lido, originals, problems
 from passari_dagster.sip.archive import PART_SUFFIX, Member, changed, write_tar
 from passari_dagster.sip.description import PackageEvent, SipDescription, SourceFile
@@ -24,6 +24,7 @@ from passari_dagster.sip.formats.identify import examine
 from passari_dagster.sip.mets import PackedFile, mets_document
 from passari_dagster.sip.names import check_path
 from passari_dagster.sip.signature import Signer, load_signer
+from passari_dagster.sip.unforeseen import unforeseen
 
 __all__ = [
     "MAX_FILES",
@@ -74,6 +75,7 @@ def build_sip(
         ContentProblem: files that the DPS would refuse: the reason of the first by path, and all of them, one in a
             line in the detail, and each by itself in `problems`.
         FilesChanged: a file is missing, is not described, or is no longer the one that was downloaded.
+        UnforeseenContent: a file is of a kind that fails what reads it; nobody knows more of it.
         PermanentFailure: an outside tool or a plug-in cannot do its work.
         TransientFailure: a file of unknown digest changed while it was packed.
         ValueError: the description contradicts itself.
@@ -178,14 +180,18 @@ def _examined(
         if alike[" ".join(file.identifier.split())] > 1:
             faults.append(problems.SAME_NAMES.found(repr(file.identifier)))
         try:
-            examined = _examined_file(root, file, description)
-            faults += _faults(root, file, examined, description, log)
-            if file.path == description.lido and not faults:
-                described = _lido(root, file, examined)
+            with unforeseen(repr(str(file.path))):
+                examined = _examined_file(root, file, description)
+                faults += _faults(root, file, examined, description, log)
+                if file.path == description.lido and not faults:
+                    described = _lido(root, file, examined)
         except ContentProblem as problem:
             faults.append(problem)
-        if examined is not None and faults and file.sha256 not in (None, durable.sha256_of(root / file.path)):
-            raise changed(file.path, downloaded=True)  # the problem is our disk's, not the object's
+        except UnforeseenContent:
+            _require_unchanged(root, file)
+            raise
+        if examined is not None and faults:
+            _require_unchanged(root, file)
         if examined is not None and isinstance(examined.format, FileFormat) and not faults:
             packed.append(PackedFile(file, examined, examined.format))
             version = f" {examined.format.version}" if examined.format.version else ""
@@ -198,6 +204,12 @@ def _examined(
     if left or described is None:
         raise problems.together(left)
     return tuple(sorted([*packed, *originals_kept], key=lambda file: file.source.path)), described
+
+
+def _require_unchanged(root: Path, file: SourceFile) -> None:
+    """Refuse a file that is no longer the one that was downloaded: the problem is our disk's, not the object's."""
+    if file.sha256 not in (None, durable.sha256_of(root / file.path)):
+        raise changed(file.path, downloaded=True)
 
 
 def _kept_beside_copies(

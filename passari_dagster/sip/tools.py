@@ -1,8 +1,8 @@
 """Outside tools that look at files as the DPS does, where an administrator has installed them: JHOVE, veraPDF, and
 `scraper` of file-scraper. None is needed.
 
-A tool is a command with a time limit. Its words go to the package's log; its verdict is read from its report. A tool
-that has none to give is a fault of the installation, never of the object.
+A tool is a command with a time limit. Its words go to the package's log; its verdict is read from its report. An object
+is never frozen because a tool has none to give: a person has to look at the installation, or at the file.
 
 [Sources: JHOVE's XML handler; veraPDF's machine-readable report; file-scraper 3.0, `scraper scrape-file`. Which JHOVE
 module is for which format, and that its word on PDF 1.7 does not count, is what file-scraper does.]
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from passari_dagster import safe_xml
-from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure, UnforeseenContent
 from passari_dagster.sip import problems
 from passari_dagster.sip.formats.facts import FileFormat
 
@@ -28,6 +28,8 @@ LOGGED_BYTES = 16 * 1024
 _MAX_JSON_BYTES = 64 * 1024 * 1024
 _KILL_AFTER = 5
 _TIMED_OUT = (124, 137)
+_NOT_BEGUN = (125, 126, 127)
+"""Exit codes of `timeout`, and of shells: there is no such program, or it may not be run."""
 _MESSAGES = 3
 
 _JHOVE_MODULES: Mapping[str, str] = {
@@ -110,7 +112,8 @@ class Tools:
             if code in _TIMED_OUT:
                 raise TransientFailure(f"{name} did not end within {self.timeout:g} seconds: {arguments[-1]}")
             if not said.strip():
-                raise PermanentFailure(
+                failure = PermanentFailure if code in _NOT_BEGUN else UnforeseenContent
+                raise failure(
                     f"{name} ({executable}) has no verdict on {arguments[-1]}; it ended with exit code {code}: "
                     f"{complaint.decode(errors='replace').strip()[:200]}"
                 )
@@ -118,7 +121,7 @@ class Tools:
             try:
                 return reader(out)
             except (safe_xml.UnsafeXmlError, ValueError, LookupError) as error:
-                raise PermanentFailure(f"the report of {name} cannot be read: {error}") from error
+                raise UnforeseenContent(f"the report of {name} on {arguments[-1]} cannot be read: {error}") from error
 
 
 def _beginning(stream: BinaryIO) -> bytes:

@@ -14,17 +14,20 @@ from passari_dagster.dps import Dps, Place
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow.adoption_plan import JUDGED, WITH_THE_DPS, Plan, Step, never_sent
+from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
 from passari_dagster.workflow.old_queues import OldQueues
 
+ACTION = "adopt"
 CHANGED = "has gone on meanwhile: nothing is done"
 
 
-def carry_out(env: Environment, plan: Plan, queues: OldQueues | None, log: Log) -> None:
+def carry_out(env: Environment, actor: Actor, plan: Plan, queues: OldQueues | None, log: Log) -> None:
     """Do what the plan says. May be repeated after a crash at any point.
 
     Arguments:
+        actor: who does it, for the audit log.
         plan: without obstacles.
         log: is told what was done, or found otherwise than planned.
 
@@ -36,6 +39,7 @@ def carry_out(env: Environment, plan: Plan, queues: OldQueues | None, log: Log) 
     """
     if plan.obstacles:
         raise PermanentFailure("; ".join(plan.obstacles))
+    deed = Deed(env.now, actor, ACTION)
     todo = [step for step in plan.steps if step.deed != "nothing"]
     busy = 0
     with env.lock(locks.ADOPTION, wait=0), Dps(env.settings.dps) as dps:
@@ -43,7 +47,7 @@ def carry_out(env: Environment, plan: Plan, queues: OldQueues | None, log: Log) 
             try:
                 # A run of ours that was just killed has its object's lock for a while yet.
                 with env.lock(locks.object_lock(step.object_id), wait=env.settings.workflow.lock_expiry + 1):
-                    log(f"object {step.object_id}: {_do(env, dps, step, queues)}")
+                    log(f"object {step.object_id}: {_do(env, deed, dps, step, queues)}")
             except locks.LockBusyError as failure:
                 log(f"object {step.object_id} is left: {failure}")
                 busy += 1
@@ -56,7 +60,7 @@ def carry_out(env: Environment, plan: Plan, queues: OldQueues | None, log: Log) 
         raise PermanentFailure(f"{busy} of {len(todo)} objects are left, since a run has them; run the command again")
 
 
-def _do(env: Environment, dps: Dps, step: Step, queues: OldQueues | None) -> str:
+def _do(env: Environment, deed: Deed, dps: Dps, step: Step, queues: OldQueues | None) -> str:
     workspace = Workspace(env.settings.package_dir, step.object_id)
     if step.package is None:
         return _clear_without_package(env, step.object_id, workspace)
@@ -65,7 +69,7 @@ def _do(env: Environment, dps: Dps, step: Step, queues: OldQueues | None) -> str
     if package is None or package.rest != step.package.rest or package.judged:
         return CHANGED
     if step.deed == "cancel":
-        return _cancel(env, dps, package, workspace, queues)
+        return _cancel(env, deed, dps, package, workspace, queues)
     if step.deed == "clear":
         if not package.watched and package.packaged:
             dps.remove_incomplete(package.sip_filename)
@@ -76,19 +80,24 @@ def _do(env: Environment, dps: Dps, step: Step, queues: OldQueues | None) -> str
             return CHANGED
         with env.transaction() as session:
             adoption.watch(session, package.package_id)
+            deed.record(session, [package.object_id])
         return f"{package.sip_filename} is watched"
     if place in JUDGED:
         with env.transaction() as session:
             adoption.confirm_again(session, package.package_id)
+            deed.record(session, [package.object_id])
         return f"{package.sip_filename} is confirmed at one of the sensor's next looks"
     workspace.archive_logs(env.settings.archive_dir, package.sip_filename)
     if not package.confirmed:
         with env.transaction() as session:
             packages.mark_confirmed(session, package.package_id, now=env.now())
+            deed.record(session, [package.object_id])
     return _archive_and_delete(env, package, workspace, f"was {package.rest}, and is archived")
 
 
-def _cancel(env: Environment, dps: Dps, package: Adopted, workspace: Workspace, queues: OldQueues | None) -> str:
+def _cancel(
+    env: Environment, deed: Deed, dps: Dps, package: Adopted, workspace: Workspace, queues: OldQueues | None
+) -> str:
     name = package.sip_filename
     if package.packaged:
         # First: until there is nothing left to rename, a rename that was cut short may still be carried out.
@@ -100,6 +109,7 @@ def _cancel(env: Environment, dps: Dps, package: Adopted, workspace: Workspace, 
         workspace.archive_logs(env.settings.archive_dir, name)
     with env.transaction() as session:
         packages.cancel(session, package.package_id)
+        deed.record(session, [package.object_id])
     return _archive_and_delete(env, package, workspace, "is cancelled; the object may be enqueued")
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import getpass
 import socket
 
-from passari_dagster.catalogue.audit import Actor, Event, count, events, objects_of_runs, record
+from passari_dagster.catalogue.audit import Actor, Deed, Event, count, events, last_time, objects_of_runs, record
 from passari_dagster.errors import PermanentFailure
 
 __all__ = [
     "Actor",
+    "Deed",
     "Event",
     "count",
     "events",
+    "last_time",
     "objects_of_runs",
     "on_the_command_line",
     "record",

@@ -9,16 +9,22 @@ from passari_dagster.dps import Dps, Place
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import journal
+from passari_dagster.workflow.audit import Deed
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
 
+ACTION = "cancel"
 
-def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool = False) -> None:
+
+def cancel_package(
+    env: Environment, object_id: int, log: Log, *, resend: bool = False, deed: Deed | None = None
+) -> None:
     """Cancel the object's open package; the object is eligible again, and its next package has a new name.
 
     Arguments:
         resend: also cancel a package that was, or may have been, sent and that the DPS does not show. If the DPS has
             it all the same, it gets the object a second time; only a person can rule that out.
+        deed: for the audit log; None: it is part of what is recorded otherwise.
 
     Raises:
         LockBusyError: a run of the object executes.
@@ -53,6 +59,8 @@ def cancel_package(env: Environment, object_id: int, log: Log, *, resend: bool =
                 )
         with env.transaction() as session:
             packages.cancel(session, package.package_id)
+            if deed is not None:
+                deed.record(session, [object_id])
         journal.forget(env, object_id, name)
         log(f"{name} is cancelled; object {object_id} may be enqueued again")
         workspace.archive_logs(env.settings.archive_dir, name)

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy.orm import Session
-
 from passari_dagster import locks
 from passari_dagster.catalogue import freezing, packages
 from passari_dagster.catalogue.models import FreezeSource
@@ -20,7 +18,7 @@ from passari_dagster.dps import Dps, Place
 from passari_dagster.errors import PassariError, PermanentFailure
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import audit, journal
-from passari_dagster.workflow.audit import Actor
+from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.cancel import remove_what_was_cut
 from passari_dagster.workflow.environment import Environment, Log
@@ -45,18 +43,16 @@ class Runs(Protocol):
 
 @dataclass
 class _Freeze:
-    """One call; the audit event is that of the first object that is changed, and tells of the others as well."""
+    """One call."""
 
     env: Environment
-    actor: Actor
-    reason: str
+    deed: Deed
     runs: Runs
     replace_reason: bool
     delete_workspaces: bool
     dry_run: bool
     log: Log
     dps: Dps
-    event: int | None = None
 
     def one(self, object_id: int) -> tuple[str, str]:
         """Freeze an object, or find out what would be done; answers outcome and detail.
@@ -87,7 +83,7 @@ class _Freeze:
         """The outcome, and the old reason if it is kept."""
         if not frozen:
             return FROZEN, None
-        if reason is None or (self.replace_reason and reason != self.reason):
+        if reason is None or (self.replace_reason and reason != self.deed.reason):
             return REPLACED, None
         return ALREADY, reason
 
@@ -113,14 +109,14 @@ class _Freeze:
             row = packages.object_row(session, object_id, lock=True)
             outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)
             if kept is None:
-                freezing.freeze(session, object_id, reason=self.reason, source=FreezeSource.USER)
+                freezing.freeze(session, object_id, reason=self.deed.reason, source=FreezeSource.USER)
             if package is not None and cancels:
                 session.flush()
                 latest = packages.latest(session, object_id)
                 if latest is not None and latest.open:
                     packages.cancel(session, latest.package_id)
-            event = self._record(session, object_id) if kept is None or cancels else self.event
-        self.event = event
+            if kept is None or cancels:
+                self.deed.record(session, [object_id])
         details = self._details(object_id, kept, package, cancels)
         # All that follows is done again by whoever freezes the object once more, should this process die here.
         if package is not None and (cancels or package.rest == "cancelled"):
@@ -130,17 +126,6 @@ class _Freeze:
         self._clear_up(object_id, package, watched=package is not None and package.open and not cancels)
         told = [f"the database had lost that {name} was sent: put back from the archive" for name in restored]
         return outcome, "; ".join([*told, *details])
-
-    def _record(self, session: Session, object_id: int) -> int:
-        return audit.record(
-            session,
-            self.actor,
-            ACTION,
-            now=self.env.now(),
-            reason=self.reason,
-            object_ids=[object_id],
-            event_id=self.event,
-        )
 
     def _clear_up(self, object_id: int, package: PackageFacts | None, *, watched: bool) -> None:
         workspace = Workspace(self.env.settings.package_dir, object_id)
@@ -180,10 +165,10 @@ def freeze(
     Raises:
         PermanentFailure: there is no reason.
     """
-    reason = audit.require_reason(reason)
+    deed = Deed(env.now, actor, ACTION, audit.require_reason(reason))
     tally = Tally(dry_run=dry_run, sample=sample)
     with Dps(env.settings.dps) as dps:
-        call = _Freeze(env, actor, reason, runs, replace_reason, delete_workspaces, dry_run, log, dps)
+        call = _Freeze(env, deed, runs, replace_reason, delete_workspaces, dry_run, log, dps)
         for object_id in dict.fromkeys(object_ids):
             try:
                 outcome, detail = call.one(object_id)

@@ -17,6 +17,7 @@ from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.sip.workspace import archive_path, archived_objects, object_archive_path
+from passari_dagster.workflow.audit import Deed
 from passari_dagster.workflow.environment import Environment, Log
 
 FILE = "package.json"
@@ -43,8 +44,11 @@ def forget(env: Environment, object_id: int, sip_filename: str) -> None:
     (archive_path(env.settings.archive_dir, object_id, sip_filename) / FILE).unlink(missing_ok=True)
 
 
-def recover(env: Environment, object_id: int, log: Log) -> list[str]:
+def recover(env: Environment, object_id: int, log: Log, deed: Deed | None = None) -> list[str]:
     """Put back what the database has lost of an object's packages; to be called under the object's lock.
+
+    Arguments:
+        deed: what a person does, of which this is a part; None: it is found by the way.
 
     Returns:
         names of the packages that were put back; none, where no backup was restored.
@@ -59,6 +63,8 @@ def recover(env: Environment, object_id: int, log: Log) -> list[str]:
         return []
     with env.transaction() as session:
         restored = recovery.restore(session, object_id, records)
+        if restored and deed is not None:
+            deed.record(session, [object_id])
     for name in restored:
         log(f"the database had lost that {name} was sent: put back from the archive")
     return restored
@@ -87,10 +93,13 @@ def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
             yield object_id, names
 
 
-def recover_all(env: Environment, log: Log, told: Callable[[int, list[str]], object] | None = None) -> int:
+def recover_all(
+    env: Environment, log: Log, deed: Deed, told: Callable[[int, list[str]], object] = lambda _id, _names: None
+) -> int:
     """Put back what the database has lost of all packages; for who has restored a backup.
 
     Arguments:
+        deed: for the audit log.
         told: called with each object of which something was put back, and the names of its packages.
 
     Returns:
@@ -107,8 +116,8 @@ def recover_all(env: Environment, log: Log, told: Callable[[int, list[str]], obj
         try:
             # A run that was just killed has its object's lock for a while yet.
             with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
-                names = recover(env, object_id, log)
-            if names and told is not None:
+                names = recover(env, object_id, log, deed)
+            if names:
                 told(object_id, names)
         except (PermanentFailure, locks.LockBusyError) as failure:
             log(str(failure))

@@ -36,6 +36,7 @@ from passari_dagster.sip.rules import Rules
 from passari_dagster.sip.schema_location import Stripped, strip_schema_location
 from passari_dagster.sip.signature import load_signer
 from passari_dagster.sip.tools import Tools
+from passari_dagster.sip.unforeseen import unforeseen
 from passari_dagster.workflow import premis_events
 from passari_dagster.workflow.content import LIDO, OBJECT, Content, activity_document, attachment_document, identifier
 from passari_dagster.workflow.manifest import Manifest, UnpackedArchive
@@ -154,15 +155,16 @@ class MuseumToolkit:
 
     def _unpack(self, file: PurePosixPath, download: Download, files: _Files, scratch: Path, log: Log) -> None:
         """The archive's files instead of the archive."""
-        done = unpack_in_place(
-            files.sip / file,
-            scratch,
-            file,
-            self._limits,
-            sha256=download.sha256,
-            allow_non_ascii=self._settings.dps.non_ascii_filenames,
-            leave_out_leftovers=self._settings.sip.leave_out_leftovers,
-        )
+        with unforeseen(repr(str(file))):
+            done = unpack_in_place(
+                files.sip / file,
+                scratch,
+                file,
+                self._limits,
+                sha256=download.sha256,
+                allow_non_ascii=self._settings.dps.non_ascii_filenames,
+                leave_out_leftovers=self._settings.sip.leave_out_leftovers,
+            )
         archive = UnpackedArchive(done.kind, download.size, download.sha256, done.date, tuple(map(str, done.leftovers)))
         files.add_unpacked(file, archive, {file / path: digest for path, digest in done.files.items()})
         log(f"{str(file)!r}: {done.kind}, unpacked to {len(done.files)} files")
@@ -181,10 +183,11 @@ class MuseumToolkit:
         signer = load_signer(self._settings.dps.sign_key)
         content = Content(package.object_id, sip, Manifest(root))
         try:
-            description = self._description(package, content, premis_events.events(content))
-            kind = "submission" if description.modified is None else "update"
-            log(f"{kind} SIP of {len(description.files)} files")
-            built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
+            with unforeseen(f"object {package.object_id}"):
+                description = self._description(package, content, premis_events.events(content))
+                kind = "submission" if description.modified is None else "update"
+                log(f"{kind} SIP of {len(description.files)} files")
+                built = build_sip(sip, root / package.sip_filename, description, signer, log=log)
         except FilesChanged as failure:
             # Without this one the next launch downloads them anew.
             (sip / OBJECT).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from passari_dagster.catalogue import eligibility, freezing, packages
 from passari_dagster.errors import PassariError
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import audit, journal
-from passari_dagster.workflow.audit import Actor
+from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.environment import Environment, Log
 
@@ -60,9 +60,8 @@ def reenqueue(
     Raises:
         PermanentFailure: there is no reason.
     """
-    reason = audit.require_reason(reason)
+    deed = Deed(env.now, actor, ACTION, audit.require_reason(reason))
     answer = Reenqueued(Tally(dry_run=dry_run, sample=sample))
-    event: int | None = None
     for object_id in dict.fromkeys(object_ids):
         try:
             if object_id in in_flight:
@@ -70,7 +69,7 @@ def reenqueue(
             with env.lock(locks.object_lock(object_id), wait=0):
                 if not dry_run:
                     journal.recover(env, object_id, log)
-                event, name = _one(env, actor, object_id, reason, event, dry_run=dry_run)
+                name = _one(env, deed, object_id, dry_run=dry_run)
             answer.tally.add(object_id, REENQUEUED, f"{name} was rejected, and counts no more")
             answer.ids.append(object_id)
         except locks.LockBusyError:
@@ -80,10 +79,8 @@ def reenqueue(
     return answer
 
 
-def _one(
-    env: Environment, actor: Actor, object_id: int, reason: str, event: int | None, *, dry_run: bool
-) -> tuple[int | None, str]:
-    """Answers the audit event, and the name of the package that counts no more."""
+def _one(env: Environment, deed: Deed, object_id: int, *, dry_run: bool) -> str:
+    """Answers the name of the package that counts no more."""
     with env.transaction() as session:
         row = packages.object_row(session, object_id, lock=True)
         if dry_run:
@@ -104,9 +101,8 @@ def _one(
         if dry_run:
             savepoint.rollback()
         else:
-            ids = [object_id]
-            event = audit.record(session, actor, ACTION, now=env.now(), reason=reason, object_ids=ids, event_id=event)
-    return event, package.sip_filename
+            deed.record(session, [object_id])
+    return package.sip_filename
 
 
 def _clear_up(env: Environment, object_id: int, sip_filename: str) -> None:

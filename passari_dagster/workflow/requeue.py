@@ -20,7 +20,7 @@ from passari_dagster.workflow import audit
 from passari_dagster.workflow.audit import Actor
 from passari_dagster.workflow.bulk import Tally
 from passari_dagster.workflow.environment import Environment
-from passari_dagster.workflow.standing import SIP_STEP, Failure
+from passari_dagster.workflow.standing import Failure
 
 ACTION = "requeue_failed"
 REQUEUED, CONFIRMED, LEFT = "requeued", "confirmation requeued", "left as it is"
@@ -69,7 +69,7 @@ class Selection:
 
 def kind_of(failure: Failure) -> Kind:
     """Whether the world or, as far as can be told, the object is at fault."""
-    return Kind.CONTENT_FAILURE if failure.final and failure.step == SIP_STEP else Kind.SYSTEM_ERROR
+    return Kind.CONTENT_FAILURE if failure.of_the_content else Kind.SYSTEM_ERROR
 
 
 @dataclass

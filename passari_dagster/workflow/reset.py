@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.eligibility import why_not
@@ -19,7 +17,7 @@ from passari_dagster.dps import Dps, DpsUnreachableError, Place, Waiting
 from passari_dagster.errors import PassariError, PermanentFailure
 from passari_dagster.sip.workspace import Workspace, objects_with_files
 from passari_dagster.workflow import audit, journal
-from passari_dagster.workflow.audit import Actor
+from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.cancel import remove_what_was_cut
 from passari_dagster.workflow.environment import Environment, Log
@@ -60,15 +58,13 @@ def refuse_while_busy(runs: int, first: Sequence[str], waiting: int) -> None:
 
 @dataclass
 class _Reset:
-    """One call; the audit event is that of the first object that is changed, and tells of the others as well."""
+    """One call."""
 
     env: Environment
-    actor: Actor
-    reason: str
+    deed: Deed
     perform: bool
     log: Log
     dps: Dps
-    event: int | None = None
 
     def one(self, object_id: int, package_id: int, place: Place) -> tuple[str, str]:
         """What becomes of a package; answers outcome and detail."""
@@ -110,13 +106,11 @@ class _Reset:
         if self.perform:
             with self.env.transaction() as session:
                 packages.mark_uploaded(session, package.package_id, now=self.env.now())
-                event = self._record(session, package.object_id)
-            self.event = event
+                self.deed.record(session, [package.object_id])
             journal.write(self.env, package.package_id)
         return KEPT, f"{package.sip_filename} is with the DPS ({place.value}): its verdict is watched"
 
     def _give_up(self, package: PackageFacts) -> tuple[str, str]:
-        event = self.event
         with self.env.transaction() as session:
             savepoint = session.begin_nested()
             packages.cancel(session, package.package_id)
@@ -124,25 +118,13 @@ class _Reset:
             why = why_not(session, package.object_id, now=self.env.now(), delays=self.env.delays)
             if self.perform:
                 savepoint.commit()
-                event = self._record(session, package.object_id)
+                self.deed.record(session, [package.object_id])
             else:
                 savepoint.rollback()
         if self.perform:
-            self.event = event
             journal.forget(self.env, package.object_id, package.sip_filename)
             self._delete_files(package.object_id, package.sip_filename)
         return CANCELLED, f"{package.sip_filename}; " + (f"not eligible: {why}" if why else "eligible again")
-
-    def _record(self, session: Session, object_id: int) -> int:
-        return audit.record(
-            session,
-            self.actor,
-            ACTION,
-            now=self.env.now(),
-            reason=self.reason,
-            object_ids=[object_id],
-            event_id=self.event,
-        )
 
     def _delete_files(self, object_id: int, sip_filename: str) -> None:
         workspace = Workspace(self.env.settings.package_dir, object_id)
@@ -191,12 +173,12 @@ def reset(
             up.
         TransientFailure: the archive or the DPS could not be asked.
     """
-    reason = audit.require_reason(reason)
+    deed = Deed(env.now, actor, ACTION, audit.require_reason(reason))
     tally = Tally(dry_run=not perform, sample=sample)
     # What comes back counts as sent, and is watched: nothing else is done to those objects.
-    done = _recover(env, tally, log, perform=perform)
+    done = _recover(env, deed, tally, log, perform=perform)
     with Dps(env.settings.dps) as dps:
-        call = _Reset(env, actor, reason, perform, log, dps)
+        call = _Reset(env, deed, perform, log, dps)
         after = 0
         while True:
             with env.transaction() as session:
@@ -230,7 +212,7 @@ def reset(
     return tally
 
 
-def _recover(env: Environment, tally: Tally, log: Log, *, perform: bool) -> set[int]:
+def _recover(env: Environment, deed: Deed, tally: Tally, log: Log, *, perform: bool) -> set[int]:
     """What was sent and lost comes back first, so that it is not given up; answers the objects."""
     recovered: set[int] = set()
 
@@ -240,7 +222,7 @@ def _recover(env: Environment, tally: Tally, log: Log, *, perform: bool) -> set[
 
     try:
         if perform:
-            journal.recover_all(env, log, told)
+            journal.recover_all(env, log, deed, told)
         else:
             for object_id, names in journal.would_recover_all(env):
                 told(object_id, names)

@@ -6,12 +6,14 @@ Which runs have failed is Dagster's to know, and is not known here; what a faile
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from passari_dagster.catalogue import eligibility, packages, statistics
 from passari_dagster.catalogue.statistics import Listed
+from passari_dagster.errors import UnforeseenContent
+from passari_dagster.workflow import audit, cancel
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.shown import in_markdown
 
@@ -19,9 +21,6 @@ SAMPLE = 20
 """Objects of a list that are told by id."""
 CLUSTERS = 25
 """Most messages of a table."""
-SIP_STEP = "create_sip"
-FORESEEN = frozenset({"TransientFailure", "LockLostError", "LockBusyError", "DagsterExecutionInterruptedError"})
-"""Errors that say nothing of the object."""
 _LENGTH = 300
 """Characters by which messages are compared."""
 
@@ -57,6 +56,11 @@ class Failure:
     final: bool
     error: str = ""
 
+    @property
+    def of_the_content(self) -> bool:
+        """Whether it is the object's, and no detector knows it yet."""
+        return self.error == UnforeseenContent.__name__
+
 
 @dataclass
 class Cluster:
@@ -76,8 +80,8 @@ class Cluster:
 
     @property
     def candidate(self) -> bool:
-        """Whether no detector may know it yet: it came while the SIP was made, and was no fault of the world."""
-        return self.step == SIP_STEP and self.error not in FORESEEN
+        """Whether they are of the content: no detector knows it yet."""
+        return self.failures[0].of_the_content
 
 
 def rejections(env: Environment) -> Listed:
@@ -93,13 +97,20 @@ def overdue(env: Environment) -> Listed:
         return statistics.without_verdict(session, before=before, most=SAMPLE)
 
 
-def unfinished(env: Environment, ids: Collection[int]) -> set[int]:
-    """Those of the objects that are not done with: in the workflow, or eligible for it."""
-    if not ids:
+def unfinished(env: Environment, failed: Mapping[int, datetime]) -> set[int]:
+    """Those of the objects that are not done with: in the workflow, or eligible for it, unless a person has cancelled
+    the package since.
+
+    Arguments:
+        failed: the objects, and when the last run of each failed.
+    """
+    if not failed:
         return set()
     with env.transaction() as session:
-        eligible = eligibility.eligible_ids(session, now=env.now(), delays=env.delays, among=ids)
-        return packages.in_the_workflow(session, ids).union(eligible)
+        eligible = set(eligibility.eligible_ids(session, now=env.now(), delays=env.delays, among=failed))
+        cancelled = audit.last_time(session, cancel.ACTION, eligible)
+        handled = {object_id for object_id, when in cancelled.items() if when > failed[object_id]}
+        return packages.in_the_workflow(session, failed) | eligible - handled
 
 
 def normalised(message: str) -> str:

@@ -14,7 +14,7 @@ from passari_dagster.catalogue.models import MuseumObject, MuseumPackage
 from passari_dagster.errors import PassariError, PermanentFailure
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import audit
-from passari_dagster.workflow.audit import Actor
+from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment, Log
@@ -83,11 +83,10 @@ def unfreeze(
     Raises:
         PermanentFailure: there is no reason.
     """
-    reason = audit.require_reason(reason)
+    deed = Deed(env.now, actor, ACTION, audit.require_reason(reason), _words(selection))
     answer = Unfrozen(Tally(dry_run=dry_run, sample=sample))
     among = selection.object_ids or None
     left = set(among or ())
-    event: int | None = None
     after = 0
     while True:
         refused = _cancel_the_open(env, selection, after, log, dry_run=dry_run)
@@ -100,16 +99,7 @@ def unfreeze(
             if ids and not dry_run:
                 freezing.unfreeze(session, ids)
                 freezing.drop_latest_packages(session, [row.id for row, package in chosen if _is_dropped(package)])
-                event = audit.record(
-                    session,
-                    actor,
-                    ACTION,
-                    now=env.now(),
-                    reason=reason,
-                    details=_words(selection),
-                    object_ids=ids,
-                    event_id=event,
-                )
+                deed.record(session, ids)
         if not batch:
             break
         after = batch[-1][0].id

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure, UnforeseenContent
 from passari_dagster.sip.formats.facts import FileFormat
 from passari_dagster.sip.tools import Tools
 
@@ -148,12 +148,19 @@ def test_a_tool_that_does_not_end_is_the_worlds_fault_and_leaves_nothing_running
 
 
 @pytest.mark.parametrize(
-    "script",
-    ["exit 3", "echo 'Error: no Java runtime' >&2; exit 1", "echo '<jhove/>'", "echo nonsense", "exec /no/such/java"],
+    ("script", "about_the_file"),
+    [
+        ("exit 3", True),
+        ("echo 'Exception in thread main' >&2; exit 1", True),
+        ("echo '<jhove/>'", True),
+        ("echo nonsense", True),
+        ("exec /no/such/java", False),
+    ],
 )
-def test_a_tool_without_a_verdict_freezes_nothing(tmp_path: Path, script: str) -> None:
-    with pytest.raises(PermanentFailure, match="JHOVE"):
+def test_a_tool_without_a_verdict_freezes_nothing(tmp_path: Path, script: str, *, about_the_file: bool) -> None:
+    with pytest.raises(PermanentFailure, match="JHOVE") as failure:
         reasons(Tools(jhove=tool(tmp_path, script)), TIFF)
+    assert isinstance(failure.value, UnforeseenContent) is about_the_file
 
 
 def test_a_tool_that_is_not_there_is_named(tmp_path: Path) -> None:

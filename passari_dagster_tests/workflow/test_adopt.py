@@ -25,7 +25,7 @@ from passari_dagster import locks
 from passari_dagster.catalogue import eligibility, packages
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.sip.workspace import Workspace
-from passari_dagster.workflow import adopt, adoption_plan, enqueue, old_queues, poll, preserve
+from passari_dagster.workflow import adopt, adoption_plan, audit, enqueue, old_queues, poll, preserve
 from passari_dagster.workflow.adoption_plan import Fate, Plan
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
@@ -41,6 +41,8 @@ from passari_dagster_tests.workflow.stories import (
     received,
     wait_until,
 )
+
+MAIJA = audit.Actor("maija")
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def fates(plan: Plan) -> dict[int, tuple[Fate, str]]:
 def do(env: Environment, url: SecretStr, **options: bool) -> list[str]:
     """`adopt --yes`."""
     lines: list[str] = []
-    adopt.carry_out(env, plan_of(env, url, **options), old_queues.read(url), lines.append)
+    adopt.carry_out(env, MAIJA, plan_of(env, url, **options), old_queues.read(url), lines.append)
     return lines
 
 
@@ -135,6 +137,10 @@ def test_everything_that_was_half_way_ends_preserved_and_is_sent_once(
     }
     assert plan.enqueue == tuple(sorted((downloaded, made, cut, begun, queued)))
     do(env, queue_url)
+    with env.transaction() as session:
+        (event,) = audit.events(session, limit=10)
+    assert (event.who, event.action) == ("maija", "adopt")
+    assert event.object_ids == tuple(sorted((downloaded, made, cut, frozen, refused)))
 
     # The sensor.
     assert poll.record_verdicts(env, quiet) == 6
@@ -403,7 +409,7 @@ def test_twice_at_once_and_twice_one_after_the_other(
 
 def _carry_out(env: Environment, plan: Plan) -> list[str]:
     lines: list[str] = []
-    adopt.carry_out(env, plan, None, lines.append)
+    adopt.carry_out(env, MAIJA, plan, None, lines.append)
     return lines
 
 

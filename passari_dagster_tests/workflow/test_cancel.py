@@ -12,7 +12,7 @@ from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps import Dps
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.locks import LockBusyError
-from passari_dagster.workflow import enqueue, preserve
+from passari_dagster.workflow import audit, enqueue, preserve
 from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
@@ -41,7 +41,15 @@ def _candidates(env: Environment) -> list[int]:
 def test_what_was_begun_is_cancelled_and_may_be_enqueued_again_under_a_new_name(house: House, env: Environment) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     preserve.download_object(env, object_id, quiet)
-    cancel_package(env, object_id, quiet)
+    cancel_package(env, object_id, quiet, deed=audit.Deed(env.now, audit.Actor("maija"), "cancel", "a wrong file"))
+    with env.transaction() as session:
+        (event,) = audit.events(session, limit=10)
+    assert (event.who, event.action, event.reason, event.object_ids) == (
+        "maija",
+        "cancel",
+        "a wrong file",
+        (object_id,),
+    )
     assert package(env, object_id).cancelled
     assert not any(env.settings.package_dir.iterdir())
     assert object_id in _candidates(env)

@@ -11,8 +11,11 @@ import pytest
 
 from passari_dagster import durable
 from passari_dagster.dps import sftp
-from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.errors import PermanentFailure, TransientFailure, UnforeseenContent
 from passari_dagster.sip.archives.unpack import Limits, kind_of
+from passari_dagster.sip.files import FilesChanged
+from passari_dagster.sip.formats import identify
+from passari_dagster.sip.formats.facts import Examined
 from passari_dagster.sip.signature import Signer
 from passari_dagster.workflow import museum_toolkit, preserve
 from passari_dagster.workflow.environment import Environment
@@ -241,3 +244,24 @@ def test_a_byte_that_changes_at_the_dps_is_found_there(house: House, env: Enviro
     transfer = house.dps.wait_for(name_of(env, object_id))
     assert transfer.status == "rejected"
     assert any("the SHA-256 is" in reason for reason in transfer.reasons)
+
+
+def test_a_file_that_fails_what_reads_it_is_named_and_freezes_nobody(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours that nobody knows of; as there is none to be had, one is made."""
+    object_id = object_with_everything(house, env)
+    preserve.download_object(env, object_id, quiet)
+
+    def examine(path: Path, *arguments: object) -> Examined:
+        return [][1] if path.suffix == ".txt" else identify.examine(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("passari_dagster.sip.build.examine", examine)
+    with pytest.raises(UnforeseenContent, match=r"kuvaus\.txt' cannot be read.* IndexError"):
+        preserve.create_sip(env, object_id, quiet)
+    assert not object_row(env, object_id).frozen
+    flip(sip_file(house, object_id, FILES["a text"]), 0.5)
+    with pytest.raises(FilesChanged, match=r"kuvaus\.txt"):
+        preserve.create_sip(env, object_id, quiet)
+    monkeypatch.undo()
+    assert send(env, object_id).outcome is Outcome.WAITING

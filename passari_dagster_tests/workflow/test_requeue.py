@@ -18,7 +18,7 @@ from passari_dagster.catalogue.models import FreezeSource, Verdict
 from passari_dagster.defs import launch, requeue
 from passari_dagster.defs.requeue import Requeued, Wanted
 from passari_dagster.defs.resources import PARTITION_TAG
-from passari_dagster.errors import PermanentFailure, TransientFailure
+from passari_dagster.errors import PermanentFailure, TransientFailure, UnforeseenContent
 from passari_dagster.workflow import poll
 from passari_dagster.workflow.audit import Actor, events
 from passari_dagster.workflow.requeue import Kind, Selection, moment, plan
@@ -51,7 +51,7 @@ def bench(tmp_path: Path, museum_database: str, redis_url: SecretStr) -> Iterato
         bench = Bench(env, toolkit, instance)
         toolkit.failures["download"] = [TransientFailure("MuseumPlus is away")]
         assert not bench.run(AWAY).success
-        toolkit.failures["package"] = [PermanentFailure("No colour space in kuva.tif")]
+        toolkit.failures["package"] = [UnforeseenContent("No colour space in kuva.tif")]
         assert not bench.run(BROKEN).success
         toolkit.failures["submit"] = [PermanentFailure("the DPS refuses our key")]
         assert not bench.run(EXPIRED).success

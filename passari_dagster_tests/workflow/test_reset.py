@@ -91,7 +91,7 @@ def test_what_was_not_sent_is_given_up_and_what_the_dps_has_is_followed(house: H
     with env.transaction() as session:
         (event,) = events(session, limit=10)
     assert (event.who, event.action, event.reason) == ("maija", "reset_workflow", "the backup of Monday")
-    assert event.object_ids == (begun, made, by_dps)
+    assert event.object_ids == (begun, made, by_dps, by_archive)
 
     assert set(do_reset(env).counts) <= {"with the DPS, kept"}, "nothing is left to be given up"
     assert poll.record_verdicts(env, quiet) == 2

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from passari_dagster.catalogue.models import Base
 from passari_dagster.errors import PermanentFailure, TransientFailure
-from passari_dagster.workflow import journal, poll, preserve
+from passari_dagster.workflow import audit, journal, poll, preserve
 from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
@@ -35,6 +35,11 @@ from passari_dagster_tests.workflow.stories import (
 )
 
 Restore = Callable[[], None]
+
+
+def deed(env: Environment) -> audit.Deed:
+    """Maija restores a backup."""
+    return audit.Deed(env.now, audit.Actor("maija"), "recover")
 
 
 def backup(env: Environment) -> Restore:
@@ -218,7 +223,7 @@ def test_an_archive_that_cannot_be_read_is_not_taken_for_an_empty_one(house: Hou
     with pytest.raises(TransientFailure, match="is not there: mount"):
         send(env, object_id)
     with pytest.raises(TransientFailure, match="is not there: mount"):
-        journal.recover_all(env, quiet)
+        journal.recover_all(env, quiet, deed(env))
     archive.with_name("elsewhere").rename(archive)
     send(env, object_id)
     assert len(received(house)) == 1
@@ -256,13 +261,16 @@ def test_all_that_was_lost_is_put_back_at_once_and_followed_without_a_launch(hou
     confirm(env, object_ids[0])
     restore()
     lines: list[str] = []
-    assert journal.recover_all(env, lines.append) == 3
+    assert journal.recover_all(env, lines.append, deed(env)) == 3
     assert len([line for line in lines if "put back from the archive" in line]) == 3
     assert package(env, object_ids[0]).preserved
     assert poll.record_verdicts(env, quiet) == 2
     lines.clear()
-    assert journal.recover_all(env, lines.append) == 3
+    assert journal.recover_all(env, lines.append, deed(env)) == 3
     assert lines == []
+    with env.transaction() as session:
+        (event,) = audit.events(session, limit=10)
+    assert (event.who, event.action, event.object_ids) == ("maija", "recover", tuple(sorted(object_ids)))
 
 
 def test_a_damaged_record_does_not_keep_others_from_being_put_back(house: House, env: Environment) -> None:
@@ -276,7 +284,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_put_back(house: House,
     record.write_text("")
     lines: list[str] = []
     with pytest.raises(PermanentFailure, match="1 of 2 objects"):
-        journal.recover_all(env, lines.append)
+        journal.recover_all(env, lines.append, deed(env))
     assert any(str(record) in line for line in lines)
     assert package(env, object_ids[1]).submission_date is not None
 

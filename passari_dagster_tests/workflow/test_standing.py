@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from passari_dagster.catalogue.models import Verdict
-from passari_dagster.workflow import overview, standing
+from passari_dagster.workflow import audit, overview, standing
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.standing import Failure
 from passari_dagster_tests.catalogue.rows import LONG_AGO, add_object, add_package
@@ -64,8 +64,18 @@ def test_objects_that_are_done_with_need_nobody(env: Environment) -> None:
         add_package(session, add_object(session, 2), preserved=False, submission_date=None)
         add_package(session, add_object(session, 3), confirmed_date=LONG_AGO)
         add_object(session, 4, frozen=True)
-    assert standing.unfinished(env, [1, 2, 3, 4, 99]) == {1, 2}
-    assert standing.unfinished(env, []) == set()
+    assert standing.unfinished(env, dict.fromkeys([1, 2, 3, 4, 99], env.now())) == {1, 2}
+    assert standing.unfinished(env, {}) == set()
+
+
+def test_an_object_whose_package_was_cancelled_since_it_failed_needs_nobody(env: Environment) -> None:
+    now = env.now()
+    with env.transaction() as session:
+        for object_id in (1, 2, 3):
+            add_package(session, add_object(session, object_id), preserved=False, cancelled=True)
+        audit.record(session, audit.Actor("maija"), "cancel", now=now, object_ids=[1, 2])
+    before, after = now - timedelta(minutes=1), now + timedelta(minutes=1)
+    assert standing.unfinished(env, {1: before, 2: after, 3: before}) == {2, 3}
 
 
 @pytest.mark.parametrize(
@@ -91,13 +101,13 @@ def test_messages_of_different_kinds_stay_different() -> None:
 
 def test_failures_are_gathered_and_candidates_for_a_detector_picked() -> None:
     failures = [
-        Failure(id_, f"run{id_}", "create_sip", f"file 'x{id_}|y' is odd", final=False, error="ValueError")
+        Failure(id_, f"run{id_}", "create_sip", f"file 'x{id_}|y' is odd", final=True, error="UnforeseenContent")
         for id_ in range(5)
     ]
     failures += [
         Failure(9, "run9", "submit_sip", "the DPS did not answer", final=False, error="TransientFailure"),
         Failure(10, "run10", "create_sip", "disk full", final=False, error="TransientFailure"),
-        Failure(11, "run11", "create_sip", "the tool has no verdict", final=True, error="PermanentFailure"),
+        Failure(11, "run11", "create_sip", "the key is expired", final=True, error="PermanentFailure"),
         Failure(12, "run12", "", "killed", final=False, error=""),
     ]
     many, *others = standing.clustered(failures)
@@ -105,14 +115,11 @@ def test_failures_are_gathered_and_candidates_for_a_detector_picked() -> None:
     assert {other.message: other.candidate for other in others} == {
         "the DPS did not answer": False,
         "disk full": False,
-        "the tool has no verdict": True,
+        "the key is expired": False,
         "killed": False,
     }
     table = standing.markdown_clusters([many, *others])
-    assert (
-        "| 5 | create\\_sip | retries spent | file \\<name\\> is odd | file 'x0\\|y' is odd | [0](/runs/run0), [1]"
-        in table
-    )
+    assert "| 5 | create\\_sip | no | file \\<name\\> is odd | file 'x0\\|y' is odd | [0](/runs/run0), [1]" in table
     assert standing.markdown_clusters([]) == "none"
 
 
