@@ -99,7 +99,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     log = materialized(system, "audit_log")
     assert log["events_last_24_hours"] == 6, "four objects were enqueued, and three frozen in two times"
     who, what, objects = log["last_events"].splitlines()[2].split(" | ")[1:4]
-    assert (who, objects) == ("unknown (ui)", f"1: {made.frozen[-1]}")
+    assert (who, objects) == ("unknown \\(ui\\)", f"1: {made.frozen[-1]}")
     assert what.startswith("[freeze\\_objects](/runs/")
 
     for asset, passes in (("museum_objects", True), ("museum_attachments", False), ("metadata_hashes", False)):
