@@ -105,7 +105,7 @@ def test_failed_objects_are_requeued_once_each_run_a_child_of_the_failed_one(qui
     wanted: dict[str, Any] = {
         "reason": REASON,
         "error": "PRIVATE key",
-        "outcome": "CONTENT_FAILURE",
+        "outcome": "SYSTEM_ERROR",
         "op": "create_sip",
     }
     numbers = told_by(running, "requeue_failed", config("requeue", dry_run=True, **wanted))
