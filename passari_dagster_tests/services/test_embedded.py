@@ -105,6 +105,34 @@ def test_a_first_start_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
     assert not half.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes the system user")
+def test_four_first_starts_at_once_make_one_system_user(tmp_path: Path) -> None:
+    start = "import sys; from pathlib import Path; from passari_dagster.services import embedded as e"
+    script = textwrap.dedent(f"""
+        set -e
+        cp -a /etc {tmp_path}/etc
+        mount --bind {tmp_path}/etc /etc
+        mkdir {tmp_path}/bin
+        printf '#!/bin/sh\\nsleep 1\\nexec /usr/sbin/useradd "$@"\\n' > {tmp_path}/bin/useradd
+        chmod +x {tmp_path}/bin/useradd
+        export PATH={tmp_path}/bin:$PATH
+        sed -i /^pgserver:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
+        for name in a b c d; do
+            {sys.executable} -c '{start}; e._finish_initialisation(Path(sys.argv[1]))' {tmp_path}/$name & ids="$ids $!"
+        done
+        for id in $ids; do wait $id; done
+        stat -c %u {tmp_path}/?/PG_VERSION | sort -u | wc -l
+    """)
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("server", [EmbeddedPostgres, EmbeddedRedis])
 def test_a_long_path_is_no_hindrance(
     tmp_path: Path, server: Callable[[Path], AbstractContextManager[EmbeddedPostgres | EmbeddedRedis]]
