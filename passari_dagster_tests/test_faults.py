@@ -226,7 +226,7 @@ class Campaign:
             if self._over.is_set():
                 raise TimeoutError(f"no run of object {object_id} came by")
             run = run or self.live_run(object_id, confirming=point.confirming)
-            process = process or (_process_of(self.running, run["runId"]) if run else None)
+            process = process or (process_of(self.running, run["runId"]) if run else None)
             time.sleep(0.01 if process else 0.3)
         assert run is not None
         process.suspend()  # or it might go on while we look around
@@ -265,7 +265,7 @@ class Campaign:
         return package
 
 
-def _process_of(running: Running, run_id: str) -> psutil.Process | None:
+def process_of(running: Running, run_id: str) -> psutil.Process | None:
     """The process that executes a run; None if there is none yet."""
     data = running.webserver.ask(
         "query($id:ID!){logsForRun(runId:$id){...on EventConnection{events{...on EngineEvent{message}}}}}", id=run_id
@@ -274,7 +274,7 @@ def _process_of(running: Running, run_id: str) -> psutil.Process | None:
         told, _, rest = event.get("message", "").partition("Started process for run (pid: ")
         if not told and rest:
             process = psutil.Process(int(rest.split(")")[0]))
-            assert " ".join(process.cmdline()).startswith("passari run: preserve_object"), "the fork of a worker"
+            assert " ".join(process.cmdline()).startswith("passari run: "), "the fork of a worker"
             return process
     return None
 
@@ -447,7 +447,7 @@ def test_a_killed_run_is_started_again_even_if_its_backfill_ends_before(campaign
     running.wait(ambush.sprung, "the run to stand still")
     run = campaign.live_run(object_id, confirming=False)
     assert run is not None
-    process = _process_of(running, run["runId"])
+    process = process_of(running, run["runId"])
     assert process is not None
     tags = {tag["key"]: tag["value"] for tag in running.details(run["runId"])["tags"]}
     _end_backfill(running, tags["dagster/backfill"])

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster import locks
-from passari_dagster.defs import assets, launch, workbench
+from passari_dagster.defs import assets, launch
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
@@ -129,7 +129,10 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
     env: Environment = context.resources.environment
     backfill_id = launch.backfill_of_run(context.run)
     with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
-        if context.instance.get_backfill(backfill_id) is not None:
+        reason = config.reason.strip()
+        if launch.launched_earlier(
+            env, context.instance, actor_of(context), launch.ENQUEUE, [backfill_id], reason=reason
+        ):
             context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
             return
         done = launch.enqueue_eligible(
@@ -142,7 +145,7 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
             object_ids=config.object_ids,
             random=config.random,
             dry_run=config.dry_run,
-            reason=config.reason,
+            reason=reason,
             backfill_id=backfill_id,
         )
     chosen, launched = done.chosen, done.backfill_id is not None
@@ -201,10 +204,10 @@ def explain() -> None:
 
 
 def build_sync_jobs() -> Mapping[str, UnresolvedAssetJobDefinition]:
-    """The sync jobs by name; each counts what is where at its end."""
+    """The sync jobs by name."""
 
     def job(name: str, description: str, *selection: dg.AssetsDefinition) -> UnresolvedAssetJobDefinition:
-        return dg.define_asset_job(name, [*selection, workbench.workflow_overview], description=description)
+        return dg.define_asset_job(name, selection, description=description)
 
     jobs = (
         job("sync_objects", "Brings the database up to date with MuseumPlus's objects.", assets.museum_objects),

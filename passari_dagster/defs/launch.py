@@ -196,6 +196,36 @@ def enqueue_eligible(
     return Launched(chosen, launched)
 
 
+def launched_earlier(
+    env: Environment,
+    instance: dg.DagsterInstance,
+    actor: Actor,
+    action: str,
+    backfill_ids: Collection[str],
+    *,
+    reason: str,
+) -> list[str]:
+    """Which of the backfills a run had launched before it was killed, and started again.
+
+    The two databases know no common transaction: what the run did not live to write into the audit log is written now.
+
+    Arguments:
+        actor: who launches, with the run.
+        action: what that is called in the audit log.
+        reason: why, for the audit log.
+    """
+    found = [backfill for backfill in map(instance.get_backfill, backfill_ids) if backfill is not None]
+    run = instance.get_run_by_id(actor.run_id) if actor.run_id is not None else None
+    if not found or run is None:
+        return []
+    ids = sorted(ids_of({name for backfill in found for name in backfill.partition_names or ()}))
+    with env.transaction() as session:
+        if not audit.objects_of_runs(session, action, [run.run_id, *forebears(instance, run)], limit=1):
+            details = f"{len(ids)} objects"
+            audit.record(session, actor, action, now=env.now(), reason=reason, details=details, object_ids=ids)
+    return [backfill.backfill_id for backfill in found]
+
+
 class ObjectRuns:
     """The runs of single objects, as `workflow.freeze` asks for them.
 

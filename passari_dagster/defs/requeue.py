@@ -91,18 +91,22 @@ def requeue_failures(
             dry_run=dry_run,
             sample=sample,
         )
-        if dry_run or not plan.ids or instance.get_backfill(backfill_id) is not None:
-            return Requeued(plan, cut, ())
+        names = (backfill_id, f"{backfill_id}-c")
+        launched = launch.launched_earlier(env, instance, actor, requeue.ACTION, names, reason=reason)
+        parts = [
+            (name, ids, steps)
+            for name, ids, steps in zip(names, (plan.whole, plan.confirmations), (STEPS, polling.STEPS), strict=True)
+            if ids and name not in launched
+        ]
+        if dry_run or not parts:
+            return Requeued(plan, cut, tuple(launched))
         held.check()
-        launched = []
         with env.transaction() as session:
             requeue.record(env, session, actor, plan, wanted.selection, reason=reason)
-            parts = ((backfill_id, plan.whole, STEPS), (f"{backfill_id}-c", [*plan.confirmations], polling.STEPS))
             for name, ids, steps in parts:
-                if ids:
-                    title = f"requeue {len(ids)} failed objects"
-                    launch.backfill(instance, repository(), ids, title=title, steps=[*steps], backfill_id=name)
-                    launched.append(name)
+                title = f"requeue {len(ids)} failed objects"
+                launch.backfill(instance, repository(), [*ids], title=title, steps=[*steps], backfill_id=name)
+                launched.append(name)
     return Requeued(plan, cut, tuple(launched))
 
 

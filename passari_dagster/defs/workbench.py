@@ -33,7 +33,7 @@ REASONS = 100
 def workflow_overview(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """How many objects are where in the workflow: eligible, in each step, with the DPS, preserved, rejected, frozen.
 
-    Counted each hour and after each sync. The numbers are plotted over time; the picture shows the way of the objects.
+    Counted each hour. The numbers are plotted over time; the picture shows the way of the objects.
     """
     env: Environment = context.resources.environment
     counts = {**overview.count(env), "failed": len(failures.left(env, context.instance))}
