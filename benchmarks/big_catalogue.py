@@ -23,18 +23,24 @@ _HASH = "md5(({0})::text) || md5(({0} + 1)::text)"
 
 
 @contextlib.contextmanager
-def museum_database() -> Iterator[Engine]:
-    """The embedded PostgreSQL with an empty museum database, for as long as the block runs."""
-    with tempfile.TemporaryDirectory(prefix="passari-benchmark-") as directory:
-        Path(directory).chmod(0o755)  # run as root, the server is another user's
-        with EmbeddedPostgres(Path(directory) / "pg" / "data") as server:
-            os.environ["PASSARI_DB_URL"] = server.url("passari")
-            command.upgrade(Config(str(_PROJECT / "alembic.ini")), "head")
-            engine = database.connect(SecretStr(server.url("passari")))
-            try:
-                yield engine
-            finally:
-                engine.dispose()
+def museum_database(url: str | None = None) -> Iterator[Engine]:
+    """An empty museum database, for as long as the block runs.
+
+    Arguments:
+        url: of an empty database of another server; None: the embedded PostgreSQL.
+    """
+    with contextlib.ExitStack() as stack:
+        if url is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="passari-benchmark-")))
+            directory.chmod(0o755)  # run as root, the server is another user's
+            url = stack.enter_context(EmbeddedPostgres(directory / "pg" / "data")).url("passari")
+        os.environ["PASSARI_DB_URL"] = url
+        command.upgrade(Config(str(_PROJECT / "alembic.ini")), "head")
+        engine = database.connect(SecretStr(url))
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 def fill(engine: Engine, objects: int) -> None:
