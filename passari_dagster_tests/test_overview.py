@@ -79,7 +79,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     system.run("overview")
 
     told = materialized(system, "workflow_overview")
-    assert (told["preserved"], told["failed"], told["frozen"], told["rejected"], told["submitted"]) == (1, 2, 3, 1, 1)
+    assert (told["preserved"], told["failed"], told["frozen"], told["rejected"], told["submitted"]) == (1, 2, 4, 1, 1)
 
     failed = checked(system, "workflow_overview", "no_objects_left_failed")
     assert not failed["success"]
@@ -94,10 +94,11 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert "14 days" in waits["description"]
 
     frozen = materialized(system, "frozen_objects")
-    assert (frozen["frozen"], frozen["reasons"], frozen["frozen_by_people"]) == (3, 2, 3)
-    assert "| 2 | 2 | Unsupported \\| file format |" in frozen["by_reason"]
+    assert (frozen["frozen"], frozen["reasons"], frozen["frozen_by_people"]) == (4, 3, 3)
+    assert "| 2 | 2 | Rights \\| not cleared |" in frozen["by_reason"]
+    assert re.search(r"\| 1 \| 0 \| .*psd", frozen["by_reason"], re.IGNORECASE)
     log = materialized(system, "audit_log")
-    assert log["events_last_24_hours"] == 6, "four objects were enqueued, and three frozen in two times"
+    assert log["events_last_24_hours"] == 6, "enqueued in four times, and frozen in two"
     who, what, objects = log["last_events"].splitlines()[2].split(" | ")[1:4]
     assert (who, objects) == ("unknown \\(ui\\)", f"1: {made.frozen[-1]}")
     assert what.startswith("[freeze\\_objects](/runs/")

@@ -9,10 +9,9 @@ from datetime import timedelta
 from sqlalchemy import create_engine, text
 
 from passari_dagster.catalogue.models import MuseumObject
-from passari_dagster_tests.catalogue.rows import add_package
 from passari_dagster_tests.running import Running
 
-REASON = "Unsupported | file format"
+REASON = "Rights | not cleared"
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Trouble:
         permanent: its run failed, and was not tried again.
         spent: its run failed after all retries.
         overdue: sent 20 days ago, without a verdict.
-        frozen: two for one reason, and a third for another.
+        frozen: by a person; two for one reason, and a third for another.
+        unsupported: frozen by the workflow.
     """
 
     permanent: int
@@ -31,16 +31,26 @@ class Trouble:
     overdue: int
     rejected: int
     frozen: tuple[int, int, int]
+    unsupported: int
 
 
 def make_trouble(system: Running) -> Trouble:
     """One object is preserved, the others are in trouble, and two syncs are late."""
     good = system.good_objects()
     preserved, permanent, spent, overdue, rejected, *frozen = good[:8]
-    trouble = Trouble(permanent, spent, overdue, rejected, (frozen[0], frozen[1], frozen[2]))
     house = system.house
-    system.enqueue(preserved)
+    unsupported = next(
+        object_id
+        for object_id in house.museum.object_ids
+        for id_ in house.museum.object(object_id).multimedia_ids
+        if (house.museum.attachment(id_).filename or "").endswith(".psd")
+    )
+    trouble = Trouble(permanent, spent, overdue, rejected, (frozen[0], frozen[1], frozen[2]), unsupported)
+    house.dps.delays[f"Object_{overdue}-"] = 3600
+    system.enqueue(preserved, unsupported, overdue)
     system.wait_until("preserved", preserved)
+    system.wait_until("frozen", unsupported)
+    assert last_status(system, overdue) == "SUCCESS"
 
     key = house.directory / "sign.pem"
     kept = key.read_bytes()
@@ -60,9 +70,10 @@ def make_trouble(system: Running) -> Trouble:
         system.run("freeze_objects", {"ops": {"freeze": {"config": config}}})
 
     with system.environment() as env, env.transaction() as session:
-        long_ago = env.now() - timedelta(days=20)
-        row = session.get_one(MuseumObject, overdue)
-        add_package(session, row, created_date=long_ago, submission_date=long_ago, preserved=False)
+        package = session.get_one(MuseumObject, overdue).latest_package
+        assert package is not None
+        assert package.submission_date is not None
+        package.submission_date -= timedelta(days=20)
     _made_late(system, "museum_attachments", "metadata_hashes")
     return trouble
 
