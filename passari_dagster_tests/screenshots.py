@@ -350,7 +350,7 @@ def photograph_workbench(browser: Browser, directory: Path) -> None:
     browser.see("objects are left failed", "detector_candidates")
     browser.photograph(directory / "checks.png")
 
-    browser.resize(1280, 860)
+    browser.resize(1280, 940)
     browser.open("/assets/frozen_objects", "Latest materialization", "by_reason", "Asked by the museum")
     browser.photograph(directory / "frozen.png")
 

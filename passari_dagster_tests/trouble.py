@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from passari_dagster.catalogue.models import MuseumObject
 from passari_dagster_tests.running import Running
 
-REASON = "Rights | not cleared"
+REASON = "On loan | until 2027"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Outcome(str, Enum):
 def requeue_failed(
     reason: ReasonOption,
     outcome: Annotated[
-        Outcome | None, typer.Option("--outcome", help="content-failure: the SIP could not be made, nobody knows why")
+        Outcome | None, typer.Option("--outcome", help="content-failure: a file failed what reads it, nobody knows why")
     ] = None,
     error: Annotated[str, typer.Option("--error", help="part of the error's message, in large or small letters")] = "",
     op: Annotated[str, typer.Option("--op", help="the op that failed, such as submit_sip")] = "",

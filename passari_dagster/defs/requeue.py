@@ -116,8 +116,8 @@ class RequeueConfig(dg.Config):
     reason: str = Field(min_length=1, description="why it is worth another try; it is kept in the audit log")
     outcome: Kind | None = Field(
         default=None,
-        description="SYSTEM_ERROR: retries were spent or could not help; CONTENT_FAILURE: the SIP could not be made, "
-        "and no detector knows why; left out: both",
+        description="SYSTEM_ERROR: retries were spent or could not help; CONTENT_FAILURE: a file failed what reads "
+        "it, and no detector knows why; left out: both",
     )
     error: str = Field(default="", description="part of the error's message, in large or small letters")
     op: str = Field(default="", description="the op that failed, such as submit_sip")
