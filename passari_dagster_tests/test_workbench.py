@@ -131,18 +131,23 @@ def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: 
     running.passari("reenqueue", str(by_command), "--reason", "once more", code=1)
 
 
-def launch_with(running: Running, object_id: int, headers: dict[str, str], tags: dict[str, str]) -> Event:
-    """Freeze an object by a request with these headers, whose run has these tags; what was audited."""
+def launch_with(
+    running: Running,
+    job: str,
+    run_config: dict[str, Any],
+    *,
+    headers: dict[str, str],
+    tags: dict[str, str] | None = None,
+) -> str:
+    """Launch a job by a request with these headers; its run, which has these tags."""
     params = {
         "selector": {
             "repositoryLocationName": "passari_dagster",
             "repositoryName": "__repository__",
-            "jobName": "freeze_objects",
+            "jobName": job,
         },
-        "runConfigData": config(
-            "freeze", object_ids=[object_id], reason=f"asked for {headers} {tags}", replace_reason=True
-        ),
-        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        "runConfigData": run_config,
+        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]},
     }
     answer = httpx.post(
         f"{running.webserver.url}/graphql",
@@ -151,7 +156,14 @@ def launch_with(running: Running, object_id: int, headers: dict[str, str], tags:
         trust_env=False,
         timeout=60,
     )
-    run_id = answer.json()["data"]["launchRun"]["run"]["runId"]
+    return str(answer.json()["data"]["launchRun"]["run"]["runId"])
+
+
+def frozen_with(running: Running, object_id: int, headers: dict[str, str], tags: dict[str, str]) -> Event:
+    """Freeze an object by such a request; what was audited."""
+    reason = f"asked for {headers} {tags}"
+    freeze = config("freeze", object_ids=[object_id], reason=reason, replace_reason=True)
+    run_id = launch_with(running, "freeze_objects", freeze, headers=headers, tags=tags)
     assert running.wait(lambda: running._ended(run_id), "the freeze to end") == "SUCCESS"
     event = audited(running, object_id)[0]
     assert event.run_id == run_id
@@ -161,7 +173,21 @@ def launch_with(running: Running, object_id: int, headers: dict[str, str], tags:
 def test_who_did_it_is_told_by_the_proxys_header_and_never_by_a_tag(running: Running) -> None:
     object_id = running.good_objects()[FIRST + 8]
     forged = {"passari/user": "somebody else"}
-    assert launch_with(running, object_id, {"X-Forwarded-User": "maija"}, {}).who == "maija"
-    assert launch_with(running, object_id, {}, forged).who == "unknown (ui)"
-    assert launch_with(running, object_id, {"X-Forwarded-User": "maija"}, forged).who == "maija"
-    assert launch_with(running, object_id, {}, {}).who == "unknown (ui)"
+    assert frozen_with(running, object_id, {"X-Forwarded-User": "maija"}, {}).who == "maija"
+    assert frozen_with(running, object_id, {}, forged).who == "unknown (ui)"
+    assert frozen_with(running, object_id, {"X-Forwarded-User": "maija"}, forged).who == "maija"
+    assert frozen_with(running, object_id, {}, {}).who == "unknown (ui)"
+
+
+def test_a_job_that_a_person_re_executes_is_done_once_more(running: Running) -> None:
+    ids = running.good_objects()[FIRST + 9 : FIRST + 11]
+    first = running.run("enqueue_objects", config("enqueue", object_ids=ids, object_count=1))
+    data = running.webserver.ask(
+        "mutation($p: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $p) { __typename"
+        " ...on LaunchRunSuccess { run { runId } } } }",
+        p={"parentRunId": first["runId"], "strategy": "ALL_STEPS"},
+    )
+    again = data["launchRunReexecution"]["run"]["runId"]
+    assert running.wait(lambda: running._ended(again), "the run to end") == "SUCCESS"
+    assert [running.webserver.output_numbers(run_id)["enqueued"] for run_id in (first["runId"], again)] == [1, 1]
+    assert [audited(running, id_)[0].run_id for id_ in ids] == [first["runId"], again]

@@ -82,23 +82,23 @@ class Listed:
 
 
 def _listed(session: Session, conditions: Collection[ColumnElement[bool]], order: Any, most: int) -> Listed:
-    found = (
-        select(MuseumObject.id)
-        .join(MuseumPackage, MuseumPackage.id == MuseumObject.latest_package_id)
-        .where(MuseumObject.frozen.is_not(True), *conditions)
-    )
+    found = select(MuseumPackage.museum_object_id).where(*conditions).group_by(MuseumPackage.museum_object_id)
     number = session.scalar(select(func.count()).select_from(found.subquery())) or 0
-    return Listed(number, tuple(session.scalars(found.order_by(order, MuseumObject.id).limit(most))))
+    return Listed(number, tuple(session.scalars(found.order_by(order, MuseumPackage.museum_object_id).limit(most))))
 
 
 def rejected(session: Session, *, most: int) -> Listed:
     """Objects whose latest package the DPS rejected, the latest verdict first; frozen ones are somebody's decision."""
-    refused = (MuseumPackage.rejected.is_(True), MuseumPackage.cancelled.is_not(True))
-    return _listed(session, refused, MuseumPackage.verdict_date.desc().nulls_last(), most)
+    unfrozen = select(MuseumObject.id).where(
+        MuseumObject.latest_package_id == MuseumPackage.id, MuseumObject.frozen.is_not(True)
+    )
+    refused = (MuseumPackage.rejected.is_(True), MuseumPackage.cancelled.is_not(True), unfrozen.exists())
+    return _listed(session, refused, func.max(MuseumPackage.verdict_date).desc().nulls_last(), most)
 
 
 def without_verdict(session: Session, *, before: datetime, most: int) -> Listed:
-    """Objects whose package was, or may have been, sent before a moment, and has no verdict; the longest wait first.
+    """Objects with a package that was, or may have been, sent before a moment, and has no verdict; the longest wait
+    first. Frozen objects, too: what the DPS does not answer is nobody's decision.
 
     Packages that passari-workflow found accepted or rejected and did not confirm have a verdict, too.
     """
@@ -106,9 +106,10 @@ def without_verdict(session: Session, *, before: datetime, most: int) -> Listed:
         MuseumPackage.submission_date < before,
         MuseumPackage.confirmed_date.is_(None),
         MuseumPackage.verdict.is_(None),
+        MuseumPackage.museum_object_id.is_not(None),
         is_open(MuseumPackage),
     )
-    return _listed(session, waits, MuseumPackage.submission_date, most)
+    return _listed(session, waits, func.min(MuseumPackage.submission_date), most)
 
 
 @dataclass(frozen=True)

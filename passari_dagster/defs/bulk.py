@@ -56,17 +56,15 @@ def enqueue_again(
         held: the workflow lock.
     """
     env: Environment = context.resources.environment
-    backfill_id, actor = launch.backfill_of_run(context.run), actor_of(context)
-    if not object_ids or launch.launched_earlier(
-        env, context.instance, actor, launch.ENQUEUE, [backfill_id], reason=reason.strip()
-    ):
+    backfill_id = launch.backfill_of_run(context.instance, context.run)
+    if not object_ids or context.instance.get_backfill(backfill_id) is not None:
         return {"enqueued": 0}
     launched = launch.enqueue_eligible(
         env,
         context.instance,
         lambda: launch.repository_of_run(context.run),
         held,
-        actor,
+        actor_of(context),
         object_ids=object_ids,
         reason=reason,
         backfill_id=backfill_id,

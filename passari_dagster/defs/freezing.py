@@ -86,7 +86,7 @@ def unfreeze_op(context: dg.OpExecutionContext, config: UnfreezeConfig) -> None:
         )
         if config.enqueue and not config.dry_run:
             # This run may be the repetition of one that was killed when it had unfrozen some.
-            before = unfreeze.earlier(env, launch.forebears(context.instance, context.run), limit=keep)
+            before = unfreeze.earlier(env, launch.attempts(context.instance, context.run), limit=keep)
             ids = list(dict.fromkeys([*before, *done.ids]))
             more = bulk.enqueue_again(context, held, ids, reason=config.reason)
     bulk.tell(context, done.tally, more)
@@ -113,7 +113,7 @@ def reenqueue_op(context: dg.OpExecutionContext, config: ReenqueueConfig) -> Non
     more = {}
     with bulk.told_once(), env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
         before = reenqueue.earlier(
-            env, launch.forebears(context.instance, context.run), limit=env.settings.workflow.partition_cap
+            env, launch.attempts(context.instance, context.run), limit=env.settings.workflow.partition_cap
         )
         done = reenqueue.reenqueue(
             env,

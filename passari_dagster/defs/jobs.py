@@ -127,12 +127,9 @@ class EnqueueConfig(dg.Config):
 def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
     """Pick eligible objects that are not in the workflow, and launch a backfill of preserve_object for them."""
     env: Environment = context.resources.environment
-    backfill_id = launch.backfill_of_run(context.run)
+    backfill_id = launch.backfill_of_run(context.instance, context.run)
     with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
-        reason = config.reason.strip()
-        if launch.launched_earlier(
-            env, context.instance, actor_of(context), launch.ENQUEUE, [backfill_id], reason=reason
-        ):
+        if context.instance.get_backfill(backfill_id) is not None:
             context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
             return
         done = launch.enqueue_eligible(
@@ -145,7 +142,7 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
             object_ids=config.object_ids,
             random=config.random,
             dry_run=config.dry_run,
-            reason=reason,
+            reason=config.reason,
             backfill_id=backfill_id,
         )
     chosen, launched = done.chosen, done.backfill_id is not None

@@ -14,12 +14,14 @@ from datetime import datetime
 from pathlib import Path
 
 import dagster as dg
+import redis
 
 from passari_dagster import locks
 from passari_dagster.defs.partitions import ids_of, museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
-from passari_dagster.errors import SettingsError
+from passari_dagster.errors import SettingsError, TransientFailure
 from passari_dagster.run_queue.dagster_internals import (
+    AUTO_RETRY_RUN_ID_TAG,
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
@@ -188,42 +190,14 @@ def enqueue_eligible(
     if dry_run or not chosen.ids:
         return Launched(chosen, None)
     held.check()  # Dagster's database knows no lock of ours: whoever has it now may choose the same objects
-    now, details = env.now(), f"{len(chosen.ids)} objects"
+    backfill_id = backfill_id or make_new_backfill_id()
+    now, what = env.now(), f"{len(chosen.ids)} objects"
+    # The two databases know no common transaction. The event comes first: nothing is launched that it does not tell of.
     with env.transaction() as session:
+        details = f"{what}, backfill {backfill_id}"
         audit.record(session, actor, ENQUEUE, now=now, reason=reason.strip(), details=details, object_ids=chosen.ids)
-        title = f"enqueue {details}"
-        launched = backfill(instance, repository(), chosen.ids, title=title, backfill_id=backfill_id)
+    launched = backfill(instance, repository(), chosen.ids, title=f"enqueue {what}", backfill_id=backfill_id)
     return Launched(chosen, launched)
-
-
-def launched_earlier(
-    env: Environment,
-    instance: dg.DagsterInstance,
-    actor: Actor,
-    action: str,
-    backfill_ids: Collection[str],
-    *,
-    reason: str,
-) -> list[str]:
-    """Which of the backfills a run had launched before it was killed, and started again.
-
-    The two databases know no common transaction: what the run did not live to write into the audit log is written now.
-
-    Arguments:
-        actor: who launches, with the run.
-        action: what that is called in the audit log.
-        reason: why, for the audit log.
-    """
-    found = [backfill for backfill in map(instance.get_backfill, backfill_ids) if backfill is not None]
-    run = instance.get_run_by_id(actor.run_id) if actor.run_id is not None else None
-    if not found or run is None:
-        return []
-    ids = sorted(ids_of({name for backfill in found for name in backfill.partition_names or ()}))
-    with env.transaction() as session:
-        if not audit.objects_of_runs(session, action, [run.run_id, *forebears(instance, run)], limit=1):
-            details = f"{len(ids)} objects"
-            audit.record(session, actor, action, now=env.now(), reason=reason, details=details, object_ids=ids)
-    return [backfill.backfill_id for backfill in found]
 
 
 class ObjectRuns:
@@ -253,8 +227,15 @@ class ObjectRuns:
         ]
 
     def cancel(self, run_id: str) -> None:
-        """Cancel a run, as the UI does."""
-        self._instance.run_coordinator.cancel_run(run_id)
+        """Cancel a run, as the UI does.
+
+        Raises:
+            TransientFailure: Redis is away.
+        """
+        try:
+            self._instance.run_coordinator.cancel_run(run_id)
+        except redis.RedisError as error:
+            raise TransientFailure(f"run {run_id} is not cancelled, Redis is away: {error}") from error
 
 
 @contextlib.contextmanager
@@ -283,12 +264,19 @@ def our_repository(workspace: Path) -> RemoteRepositoryOrigin:
     return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME)
 
 
-def forebears(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
-    """Ids of the runs of which this one is a repetition."""
-    if run.root_run_id is None:
-        return []
-    group = instance.get_run_group(run.run_id)
-    return [other.run_id for other in group[1] if other.run_id != run.run_id] if group else [run.root_run_id]
+def attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
+    """Ids of the runs that were killed and in whose place Dagster has started this one; the latest first.
+
+    A run that a person has re-executed is none of them: who does that wants it done once more.
+    """
+    killed = []
+    while run.parent_run_id is not None:
+        parent = instance.get_run_by_id(run.parent_run_id)
+        if parent is None or parent.tags.get(AUTO_RETRY_RUN_ID_TAG) != run.run_id:
+            break
+        killed.append(parent.run_id)
+        run = parent
+    return killed
 
 
 def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:
@@ -357,9 +345,9 @@ def repository_of_tick(context: dg.SensorEvaluationContext) -> RemoteRepositoryO
     return RemoteRepositoryOrigin(context.code_location_origin, context.repository_name)
 
 
-def backfill_of_run(run: dg.DagsterRun) -> str:
+def backfill_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Id of the backfill that a run launches: the same for a run that is started again after it was killed."""
-    return (run.root_run_id or run.run_id).partition("-")[0]
+    return [run.run_id, *attempts(instance, run)][-1].partition("-")[0]
 
 
 def register_candidates(env: Environment, instance: dg.DagsterInstance) -> int:

@@ -92,7 +92,8 @@ def requeue_failures(
             sample=sample,
         )
         names = (backfill_id, f"{backfill_id}-c")
-        launched = launch.launched_earlier(env, instance, actor, requeue.ACTION, names, reason=reason)
+        # What this run had launched before it was killed, and started again.
+        launched = [name for name in names if instance.get_backfill(name) is not None]
         parts = [
             (name, ids, steps)
             for name, ids, steps in zip(names, (plan.whole, plan.confirmations), (STEPS, polling.STEPS), strict=True)
@@ -101,12 +102,13 @@ def requeue_failures(
         if dry_run or not parts:
             return Requeued(plan, cut, tuple(launched))
         held.check()
+        # The event comes first: nothing is launched that it does not tell of.
         with env.transaction() as session:
             requeue.record(env, session, actor, plan, wanted.selection, reason=reason)
-            for name, ids, steps in parts:
-                title = f"requeue {len(ids)} failed objects"
-                launch.backfill(instance, repository(), [*ids], title=title, steps=[*steps], backfill_id=name)
-                launched.append(name)
+        for name, ids, steps in parts:
+            title = f"requeue {len(ids)} failed objects"
+            launch.backfill(instance, repository(), [*ids], title=title, steps=[*steps], backfill_id=name)
+            launched.append(name)
     return Requeued(plan, cut, tuple(launched))
 
 
@@ -145,7 +147,7 @@ def requeue_op(context: dg.OpExecutionContext, config: RequeueConfig) -> None:
                 requeue.moment(config.until, zone, end=True),
             ),
             reason=config.reason,
-            backfill_id=launch.backfill_of_run(context.run),
+            backfill_id=launch.backfill_of_run(context.instance, context.run),
             dry_run=config.dry_run,
         )
     if done.cut:

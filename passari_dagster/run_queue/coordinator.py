@@ -17,6 +17,8 @@ from typing_extensions import Self
 from passari_dagster.run_queue import runs
 from passari_dagster.run_queue.configured import OnRedis
 from passari_dagster.run_queue.dagster_internals import (
+    AUTO_RETRY_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
     ConfigurableClassData,
     RunCoordinator,
     SubmitRunContext,
@@ -56,7 +58,7 @@ class RedisRunCoordinator(OnRedis, RunCoordinator[dg.DagsterInstance]):
         """QUEUED in the database first, then in Redis; or CANCELED, if another run of the object is queued or live."""
         run, instance = context.dagster_run, self._instance
         if run.status is dg.DagsterRunStatus.NOT_STARTED:
-            who = who_launches(run.tags, context, self._user_header)
+            who = who_launches(run.tags, context, self._user_header, self._launcher_of_killed(run))
             if run.tags.get(USER_TAG) != who:  # also where somebody has written another's name into the tags
                 instance.add_run_tags(run.run_id, {USER_TAG: who})
             try:
@@ -69,6 +71,14 @@ class RedisRunCoordinator(OnRedis, RunCoordinator[dg.DagsterInstance]):
                 self._enqueue(run)
         reloaded = instance.get_run_by_id(run.run_id)
         return reloaded or run
+
+    def _launcher_of_killed(self, run: dg.DagsterRun) -> str | None:
+        if run.parent_run_id is None or RETRY_NUMBER_TAG not in run.tags:
+            return None
+        parent = self._instance.get_run_by_id(run.parent_run_id)
+        # Said by the stored run, on which this coordinator has written it: anybody may write tags of a new one.
+        is_retry = parent is not None and parent.tags.get(AUTO_RETRY_RUN_ID_TAG) == run.run_id
+        return parent.tags.get(USER_TAG) if parent is not None and is_retry else None
 
     def _enqueue(self, run: dg.DagsterRun) -> None:
         try:

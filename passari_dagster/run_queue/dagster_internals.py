@@ -36,6 +36,7 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.storage.runs import RunStorage
 from dagster._core.storage.schedules import ScheduleStorage
 from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
     PARTITION_NAME_TAG,
@@ -62,6 +63,7 @@ from dagster_postgres.utils import set_pg_statement_timeout
 from dagster_shared.record import copy as copy_record
 
 __all__ = [
+    "AUTO_RETRY_RUN_ID_TAG",
     "BACKFILL_ID_TAG",
     "ENDED_BACKFILLS",
     "FINISHED",

@@ -63,7 +63,7 @@ def carry_out(env: Environment, actor: Actor, plan: Plan, queues: OldQueues | No
 def _do(env: Environment, deed: Deed, dps: Dps, step: Step, queues: OldQueues | None) -> str:
     workspace = Workspace(env.settings.package_dir, step.object_id)
     if step.package is None:
-        return _clear_without_package(env, step.object_id, workspace)
+        return _clear_without_package(env, deed, step.object_id, workspace)
     with env.transaction() as session:
         package = adoption.again(session, step.package.package_id)
     if package is None or package.rest != step.package.rest or package.judged:
@@ -71,6 +71,8 @@ def _do(env: Environment, deed: Deed, dps: Dps, step: Step, queues: OldQueues | 
     if step.deed == "cancel":
         return _cancel(env, deed, dps, package, workspace, queues)
     if step.deed == "clear":
+        with env.transaction() as session:
+            deed.record(session, [package.object_id])
         if not package.watched and package.packaged:
             dps.remove_incomplete(package.sip_filename)
         return _archive_and_delete(env, package, workspace, "is cleared up")
@@ -121,10 +123,11 @@ def _archive_and_delete(env: Environment, package: Adopted, workspace: Workspace
     return f"{package.sip_filename} {said}"
 
 
-def _clear_without_package(env: Environment, object_id: int, workspace: Workspace) -> str:
+def _clear_without_package(env: Environment, deed: Deed, object_id: int, workspace: Workspace) -> str:
     with env.transaction() as session:
         if adoption.standings(session, [object_id])[object_id].has_package:
             return CHANGED
+        deed.record(session, [object_id])
     workspace.delete()
     return "an unfinished download is removed"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import socket
 
 from passari_dagster.catalogue.audit import Actor, Deed, Event, count, events, last_time, objects_of_runs, record
@@ -21,13 +22,19 @@ __all__ = [
     "require_reason",
 ]
 
+_LONGEST = 100
+"""Characters of a name."""
+
 
 def on_the_command_line() -> Actor:
     """Whoever runs this process, by the operating system's word."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name
-        user = "unknown"
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user id without a name
+        user = f"user {os.getuid()}"
+    behind = os.environ.get("SUDO_USER", "")
+    if os.getuid() == 0 and behind.isprintable() and behind:
+        user = f"{user}, by sudo for {behind[:_LONGEST]}"  # sudo's word, which root may have changed
     return Actor(who=f"{user}@{socket.gethostname()} (command line)")
 
 

@@ -157,7 +157,7 @@ def _why_not(env: Environment, session: Session, ids: Collection[int], in_flight
 
 
 def record(env: Environment, session: Session, actor: Actor, done: Plan, selection: Selection, *, reason: str) -> None:
-    """The audit event, in the transaction of the launch; and the wait for another confirmation begins anew."""
+    """The audit event of the launch that follows; and the wait for another confirmation begins anew."""
     now = env.now()
     audit.record(session, actor, ACTION, now=now, reason=reason, details=str(selection), object_ids=done.ids)
     confirmed = [id_ for package_ids in done.confirmations.values() for id_ in package_ids]

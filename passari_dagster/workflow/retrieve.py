@@ -368,9 +368,9 @@ class _Retrieval:
         object_id = object_of(verified.objid) or object_of(verified.content_id)
         details = f"AIP {self._aip_id} as DIP {self._dip_id}: {size} bytes, SHA-256 {sha256}, to {file}"
         with self._env.transaction() as session:
-            # Killed between the commit and the deletion, the next call comes here once more.
+            # Killed between the commit and the deletion, the next call comes here again: the file is there.
             told = (AuditEvent.action == ACTION) & AuditEvent.details.contains(f"DIP {self._dip_id}:", autoescape=True)
-            if session.scalar(select(AuditEvent.id).where(told).limit(1)) is None:
+            if path == part or session.scalar(select(AuditEvent.id).where(told).limit(1)) is None:
                 known = object_id is not None and session.get(MuseumObject, object_id) is not None
                 ids = [object_id] if known and object_id is not None else []
                 audit.record(

@@ -6,9 +6,11 @@ of passari-workflow have no times: of them only the last lines are told.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,9 +134,14 @@ def _read(path: Path, step: str, sip_id: str) -> StepLog:
     return StepLog(step, path, path.stat().st_size, attempts, tuple(last), tuple(tail), files)
 
 
-def _open(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
     # What is read of it is bounded, so that a small file that becomes a large one does no harm.
-    return cast("BinaryIO", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    with cast("BinaryIO", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as stream:
+        try:
+            yield stream
+        except zlib.error as error:
+            raise OSError(f"{path.name} is damaged: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -140,7 +140,7 @@ def test_everything_that_was_half_way_ends_preserved_and_is_sent_once(
     with env.transaction() as session:
         (event,) = audit.events(session, limit=10)
     assert (event.who, event.action) == ("maija", "adopt")
-    assert event.object_ids == tuple(sorted((downloaded, made, cut, frozen, refused)))
+    assert event.object_ids == tuple(sorted((downloaded, made, cut, frozen, refused, begun)))
 
     # The sensor.
     assert poll.record_verdicts(env, quiet) == 6

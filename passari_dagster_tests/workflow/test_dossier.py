@@ -182,6 +182,14 @@ def test_reports_from_outside_are_text_and_broken_ones_are_told(house: House, en
     assert "odd" not in dossier(env, object_id).packages[0].fault
     assert "logs cannot be read" in dossier(env, object_id).packages[0].fault
 
+    whole = gzip.compress(b"kirves on l\xc3\xb6ytynyt\n" * 40)
+    for path, place in ((page, 12), (logs / "odd.log.gz", 12)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    (package,) = dossier(env, object_id).packages
+    assert "logs cannot be read" in package.fault
+    (logs / "odd.log.gz").unlink()
+    assert "cannot be read" in dossier(env, object_id).packages[0].reports[0].fault
+
 
 def test_the_page_has_an_end_whatever_there_is(house: House, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))

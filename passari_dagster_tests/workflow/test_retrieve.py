@@ -281,6 +281,20 @@ def test_a_dip_that_the_dps_does_not_delete_is_good_and_deleted_by_a_further_cal
     assert (second.deleted, second.sha256, dips(house), len(events(env))) == (True, first.sha256, [], 1)
 
 
+def test_whoever_fetches_a_dip_that_is_still_there_is_told_too(
+    env: Environment, house: House, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise TransientFailure("status 500")
+
+    monkeypatch.setattr("passari_dagster.dps.dissemination.Dissemination.delete", refuse)
+    first = fetch(env, aip_id, output)
+    first.file.rename(output / "elsewhere.zip")
+    monkeypatch.undo()
+    second = fetch(env, aip_id, output)
+    assert (second.dip_id, len(events(env))) == (first.dip_id, 2)
+
+
 def test_without_rest_the_setting_is_named(house: House) -> None:
     with house.environment(dps={"rest": None}) as env, pytest.raises(SettingsError, match=r"\[dps.rest\]"):
         preserved.search(env)

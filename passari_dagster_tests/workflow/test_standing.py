@@ -54,8 +54,14 @@ def test_what_waits_too_long_for_its_verdict_is_told_the_longest_wait_first(env:
         add_package(session, add_object(session, 4), preserved=False, verdict=Verdict.ACCEPTED)
         add_package(session, add_object(session, 5), preserved=False, cancelled=True)
         add_package(session, add_object(session, 6), preserved=False, submission_date=None, uploaded=False)
+        # What the DPS does not answer is missed for nobody's sake.
+        sent = now - timedelta(days=5)
+        add_package(session, add_object(session, 7, frozen=True), preserved=False, submission_date=sent)
+        begun_again = add_object(session, 8)
+        add_package(session, begun_again, preserved=False, submission_date=sent - timedelta(hours=1))
+        add_package(session, begun_again, preserved=False, submission_date=None, uploaded=False)
     found = standing.overdue(env)
-    assert (found.number, found.first_ids) == (2, (3, 2))
+    assert (found.number, found.first_ids) == (4, (3, 8, 7, 2))
 
 
 def test_objects_that_are_done_with_need_nobody(env: Environment) -> None:
