@@ -58,6 +58,35 @@ def checked(system: Running, asset: str, name: str) -> dict[str, Any]:
     return {**entries, "success": evaluation["success"], "description": evaluation["description"]}
 
 
+OUTCOMES = {
+    "preserved": ["waiting", "preserved"],
+    "rejected": ["waiting", "rejected"],
+    "overdue": ["waiting"],
+    "unsupported": ["frozen"],
+    "unforeseen": ["content-failure"],
+    "permanent": ["system-error"],
+    "spent": ["system-error"],
+}
+"""Of each run of each object in trouble, the oldest first, as the Runs page filters by it."""
+
+
+def outcomes(system: Running, object_id: int) -> list[str | None]:
+    """The tags of the object's runs."""
+    tags = [
+        {tag["key"]: tag["value"] for tag in system.details(run["runId"])["tags"]} for run in system.runs_of(object_id)
+    ]
+    return [each.get("passari/outcome") for each in tags]
+
+
+def retries(system: Running, object_id: int) -> int:
+    """How often a step of the object's first run was tried again."""
+    data = system.webserver.ask(
+        "query($id: ID!) { logsForRun(runId: $id) { ...on EventConnection { events { __typename } } } }",
+        id=system.runs_of(object_id)[0]["runId"],
+    )
+    return [event["__typename"] for event in data["logsForRun"]["events"]].count("ExecutionStepUpForRetryEvent")
+
+
 def test_all_is_well_after_the_syncs(system: Running) -> None:
     trace = system.wait(lambda: freshness(system, "dps_poll") == "HEALTHY", "the first look at the DPS", 90)
     assert trace
@@ -75,16 +104,22 @@ def test_all_is_well_after_the_syncs(system: Running) -> None:
 
 def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Path) -> None:
     made = make_trouble(system)
-    permanent, spent = made.permanent, made.spent
+    permanent, spent, unforeseen = made.permanent, made.spent, made.unforeseen
+    assert {name: outcomes(system, getattr(made, name)) for name in OUTCOMES} == OUTCOMES
+    assert retries(system, spent) > 0
+    assert retries(system, unforeseen) == retries(system, permanent) == 0
     system.run("overview")
 
     told = materialized(system, "workflow_overview")
-    assert (told["preserved"], told["failed"], told["frozen"], told["rejected"], told["submitted"]) == (1, 2, 4, 1, 1)
+    assert (told["preserved"], told["failed"], told["frozen"], told["rejected"], told["submitted"]) == (1, 3, 4, 1, 1)
 
     failed = checked(system, "workflow_overview", "no_objects_left_failed")
     assert not failed["success"]
-    # A key that cannot be read is no matter of the content.
-    assert (failed["objects"], failed["first_ids"], failed["candidates"]) == (2, f"{spent}, {permanent}", 0)
+    assert (failed["objects"], failed["first_ids"]) == (3, f"{spent}, {unforeseen}, {permanent}")
+    # A key that cannot be read is no matter of the content; a file that nothing can read is.
+    assert failed["candidates"] == 1
+    assert re.search(rf"has no verdict.*\[{unforeseen}\]\(/runs/", failed["detector_candidates"])
+    assert "private key" not in failed["detector_candidates"]
     assert "holds no private key" in failed["by_message"]
     assert re.search(rf"\| 1 \| download\\_object \| retries spent \|.*\[{spent}\]\(/runs/", failed["by_message"])
     refused = checked(system, "workflow_overview", "no_rejections_unhandled")
@@ -98,7 +133,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert "| 2 | 2 | On loan \\| until 2027 |" in frozen["by_reason"]
     assert re.search(r"\| 1 \| 0 \| .*psd", frozen["by_reason"], re.IGNORECASE)
     log = materialized(system, "audit_log")
-    assert log["events_last_24_hours"] == 6, "enqueued in four times, and frozen in two"
+    assert log["events_last_24_hours"] == 7, "enqueued in five times, and frozen in two"
     who, what, objects = log["last_events"].splitlines()[2].split(" | ")[1:4]
     assert (who, objects) == ("unknown \\(ui\\)", f"1: {made.frozen[-1]}")
     assert what.startswith("[freeze\\_objects](/runs/")
@@ -114,7 +149,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
         assert {path.name for path in tmp_path.iterdir()} == WORKBENCH
         assert all(path.stat().st_size < LARGEST for path in tmp_path.iterdir())
 
-    system.enqueue(permanent, spent)
-    system.wait_until("preserved", permanent, spent)
+    system.enqueue(permanent, spent, unforeseen)
+    system.wait_until("preserved", permanent, spent, unforeseen)
     system.run("overview")
     assert checked(system, "workflow_overview", "no_objects_left_failed")["success"]

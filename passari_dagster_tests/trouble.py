@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,15 +21,19 @@ class Trouble:
     """Which object has which.
 
     Arguments:
+        preserved: nothing is wrong with it.
         permanent: its run failed, and was not tried again.
         spent: its run failed after all retries.
+        unforeseen: its run failed for a file that no detector knows anything of.
         overdue: sent 20 days ago, without a verdict.
         frozen: by a person; two for one reason, and a third for another.
         unsupported: frozen by the workflow.
     """
 
+    preserved: int
     permanent: int
     spent: int
+    unforeseen: int
     overdue: int
     rejected: int
     frozen: tuple[int, int, int]
@@ -37,6 +43,7 @@ class Trouble:
 def make_trouble(system: Running) -> Trouble:
     """One object is preserved, the others are in trouble, and two syncs are late."""
     good = system.good_objects()
+    unforeseen = next(id_ for id_ in reversed(good) if system.house.museum.object(id_).multimedia_ids)
     preserved, permanent, spent, overdue, rejected, *frozen = good[:8]
     house = system.house
     unsupported = next(
@@ -45,7 +52,9 @@ def make_trouble(system: Running) -> Trouble:
         for id_ in house.museum.object(object_id).multimedia_ids
         if (house.museum.attachment(id_).filename or "").endswith(".psd")
     )
-    trouble = Trouble(permanent, spent, overdue, rejected, (frozen[0], frozen[1], frozen[2]), unsupported)
+    trouble = Trouble(
+        preserved, permanent, spent, unforeseen, overdue, rejected, (frozen[0], frozen[1], frozen[2]), unsupported
+    )
     house.dps.delays[f"Object_{overdue}-"] = 3600
     system.enqueue(preserved, unsupported, overdue)
     system.wait_until("preserved", preserved)
@@ -58,6 +67,9 @@ def make_trouble(system: Running) -> Trouble:
     system.enqueue(permanent)
     assert last_status(system, permanent) == "FAILURE"
     key.write_bytes(kept)
+    with _speechless_tool(system):
+        system.enqueue(unforeseen)
+        assert last_status(system, unforeseen) == "FAILURE"
     house.museum.faults.path_contains, house.museum.faults.error_rate = f"/{spent}", 1.0
     system.enqueue(spent)
     assert last_status(system, spent) == "FAILURE"
@@ -76,6 +88,19 @@ def make_trouble(system: Running) -> Trouble:
         package.submission_date -= timedelta(days=20)
     _made_late(system, "museum_attachments", "metadata_hashes")
     return trouble
+
+
+@contextlib.contextmanager
+def _speechless_tool(system: Running) -> Iterator[None]:
+    """Have file-scraper asked about each file, and break down over it: it has no verdict, and nobody knows why."""
+    tool = system.house.directory / "scraper"
+    tool.write_text("#!/bin/sh\necho 'Traceback: list index out of range' >&2; exit 1\n")
+    tool.chmod(0o755)
+    config = system.house.directory / "passari.toml"  # read anew by each run
+    kept = config.read_text(encoding="utf-8")
+    config.write_text(f'{kept}\n[sip.tools]\nscraper = "{tool}"\n', encoding="utf-8")
+    yield
+    config.write_text(kept, encoding="utf-8")
 
 
 def _made_late(system: Running, *assets: str) -> None:

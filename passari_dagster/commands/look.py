@@ -26,7 +26,7 @@ from passari_dagster.commands.common import (
 
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="rows of a page")]
 _WORDS = 60
-"""Characters of a title or a reason in a table."""
+"""Characters of a title in a table."""
 
 
 def packages(
@@ -118,9 +118,12 @@ def frozen(
                 if as_json:
                     print_json({"reasons": [dataclasses.asdict(each) for each in counts]})
                     return
-                rows = [(each.objects, each.by_people, plain(each.reason) or "(none given)") for each in counts]
-                numbers = [Column(name, no_wrap=True, justify="right") for name in ("objects", "by people")]
-                print_table(console, [*numbers, Column("reason")], rows)
+                # Each reason whole and on one line, however wide the terminal: objects are unfrozen by exactly that.
+                console.print("objects  by people  reason")
+                for each in counts:
+                    told = plain(each.reason, whole=True) or "(none given)"
+                    line = f"{each.objects:>7}  {each.by_people:>9}  {told}"
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print(f"{sum(each.objects for each in counts)} objects are frozen", highlight=False)
                 return
             number = count_frozen(session, reason=reason, search=search)
@@ -135,7 +138,7 @@ def frozen(
             console,
             (Column("object", no_wrap=True, justify="right"), "title", Column("by", no_wrap=True), "reason"),
             [
-                (each.object_id, plain(each.title)[:_WORDS], each.source, plain(each.reason)[: 2 * _WORDS])
+                (each.object_id, plain(each.title)[:_WORDS], each.source, plain(each.reason, whole=True))
                 for each in page
             ],
         )

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster import locks
-from passari_dagster.defs import assets, launch
+from passari_dagster.defs import assets, launch, outcomes
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
@@ -18,51 +18,76 @@ from passari_dagster.workflow import preserve
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
-OUTCOME_TAG, REASON_TAG = "passari/outcome", "passari/reason"
+FROZEN_OUTPUT = "frozen"
+"""Output of an op that may freeze its object: no op waits for it, it shows reason and detail on the run's page."""
 RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
 """With "true", a run that failed in an op is started again by Dagster, as killed ones are; see dagster.yaml."""
 PARENT_TAG = "dagster/parent_run_id"
 REFUSALS_LOGGED = 20
+TOLD_AS_WARNINGS = (Outcome.FROZEN, Outcome.SKIPPED, Outcome.REJECTED)
 
 Step = Callable[[Environment, int, Log], StepResult]
 
 
-def _perform(context: dg.OpExecutionContext, step: Step) -> Iterator[dg.Output[None]]:
+def _perform(context: dg.OpExecutionContext, step: Step, max_retries: int) -> Iterator[dg.Output[None]]:
     """Run a step of the workflow; the op's output, and with it the next op, is there only if that may go on."""
     env: Environment = context.resources.environment
     try:
         result = step(env, object_id_of(context.partition_key), context.log.info)
     except PermanentFailure as error:
+        outcomes.tag_failure(context.instance, context.run_id, outcomes.of_failure(error))
         raise dg.Failure(str(error), allow_retries=False) from error
     except locks.LockLostError as error:
         # This run will not have its lock back: the op is not tried again, but the run, in which the lock is taken anew.
         context.instance.add_run_tags(context.run_id, {RETRY_RUN_TAG: "true"})
+        outcomes.tag_failure(context.instance, context.run_id, outcomes.SYSTEM_ERROR)
         raise dg.Failure(str(error), allow_retries=False) from error
     except dg.DagsterExecutionInterruptedError as error:
         # Somebody cancels the run: Dagster's retry policy would have the op begin again all the same.
         raise dg.Failure("cancelled", allow_retries=False) from error
-    if result.outcome in (Outcome.FROZEN, Outcome.SKIPPED):
-        context.log.warning(result.message)
-        tags = {OUTCOME_TAG: result.outcome.value, REASON_TAG: result.message[:250]}
-        context.instance.add_run_tags(context.run_id, tags)
-    else:
-        context.log.info(result.message)
+    except Exception:
+        if context.retry_number >= max_retries:
+            outcomes.tag_failure(context.instance, context.run_id, outcomes.SYSTEM_ERROR)
+        raise
+    say = context.log.warning if result.outcome in TOLD_AS_WARNINGS else context.log.info
+    say(result.message)
     if result.proceeds:
         yield dg.Output(None)
+        return
+    context.instance.add_run_tags(context.run_id, outcomes.tags_of(result))
+    if result.outcome is Outcome.FROZEN:
+        yield dg.Output(None, FROZEN_OUTPUT, metadata=outcomes.metadata_of(result))
 
 
-def _forget_the_parents_lock(context: dg.OpExecutionContext) -> None:
-    """A run that was started again has its parent's tags, but is itself to be started again for its own lock only."""
-    if PARENT_TAG in context.run.tags and context.run.tags.get(RETRY_RUN_TAG) == "true":
-        context.instance.add_run_tags(context.run_id, {RETRY_RUN_TAG: "false"})
+def _forget_the_parents_end(context: dg.OpExecutionContext) -> None:
+    """A run that was started again has its parent's tags, but is itself to be started again for its own lock only, and
+    has an outcome of its own.
+    """
+    tags = context.run.tags
+    if PARENT_TAG not in tags:
+        return
+    forgotten = dict(outcomes.without_the_parents(tags))
+    if tags.get(RETRY_RUN_TAG) == "true":
+        forgotten[RETRY_RUN_TAG] = "false"
+    if forgotten:
+        context.instance.add_run_tags(context.run_id, forgotten)
 
 
-def _op(name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = False) -> dg.OpDefinition:
+def _outputs(*, freezes: bool) -> Mapping[str, dg.Out]:
+    outputs = {"result": dg.Out(dg.Nothing, is_required=False)}
+    if freezes:
+        outputs[FROZEN_OUTPUT] = dg.Out(dg.Nothing, is_required=False, description="the reason, and what was found")
+    return outputs
+
+
+def _op(
+    name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = False, freezes: bool = False
+) -> dg.OpDefinition:
     @dg.op(
         name=name,
         description=step.__doc__,
         ins={} if first else {"start": dg.In(dg.Nothing)},
-        out=dg.Out(dg.Nothing, is_required=False),
+        out=_outputs(freezes=freezes),
         required_resource_keys={"environment", "object_lock"},
         retry_policy=retry_policy,
         pool=name,
@@ -71,8 +96,8 @@ def _op(name: str, step: Step, retry_policy: dg.RetryPolicy, *, first: bool = Fa
         if first and launch.PARTITION_SET_TAG not in context.run.tags:
             # A run launched by hand: with this tag it is found as the parent of its object's confirmation.
             context.instance.add_run_tags(context.run_id, {launch.PARTITION_SET_TAG: launch.PARTITION_SET})
-        _forget_the_parents_lock(context)
-        yield from _perform(context, step)
+        _forget_the_parents_end(context)
+        yield from _perform(context, step, retry_policy.max_retries)
 
     return perform
 
@@ -86,8 +111,8 @@ def build_preserve_object(settings: Settings) -> dg.JobDefinition:
         backoff=dg.Backoff.EXPONENTIAL,
         jitter=dg.Jitter.PLUS_MINUS,
     )
-    download_object = _op("download_object", preserve.download_object, policy, first=True)
-    create_sip = _op("create_sip", preserve.create_sip, policy)
+    download_object = _op("download_object", preserve.download_object, policy, first=True, freezes=True)
+    create_sip = _op("create_sip", preserve.create_sip, policy, freezes=True)
     submit_sip = _op("submit_sip", preserve.submit_sip, policy)
     confirm_sip = _op("confirm_sip", preserve.confirm_sip, policy)
 
@@ -100,7 +125,7 @@ def build_preserve_object(settings: Settings) -> dg.JobDefinition:
         ),
     )
     def preserve_object() -> None:
-        confirm_sip(submit_sip(create_sip(download_object())))
+        confirm_sip(submit_sip(create_sip(download_object().result).result))
 
     return preserve_object
 

@@ -17,6 +17,7 @@ import dagster as dg
 import redis
 
 from passari_dagster import locks
+from passari_dagster.defs import outcomes
 from passari_dagster.defs.partitions import ids_of, museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import SettingsError, TransientFailure
@@ -43,7 +44,7 @@ from passari_dagster.workflow import audit, enqueue
 from passari_dagster.workflow.audit import Actor
 from passari_dagster.workflow.environment import Environment
 
-JOB_NAME = "preserve_object"
+JOB_NAME = outcomes.JOB_NAME
 PARTITION_SET = partition_set_snap_name_for_job_name(JOB_NAME)
 PARTITION_SET_TAG = "dagster/partition_set"
 PARTITIONS_NAME = str(museum_objects.name)

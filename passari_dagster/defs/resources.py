@@ -1,10 +1,12 @@
 """Resources: the environment of the use cases, and the lock that a run holds on its object."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
 from passari_dagster import locks, settings
+from passari_dagster.defs import outcomes
 from passari_dagster.defs.partitions import object_id_of
 from passari_dagster.workflow.environment import Environment, open_environment
 
@@ -12,9 +14,11 @@ PARTITION_TAG = "dagster/partition"
 
 
 @dg.resource(description="Settings, database and toolkit, as `workflow` wants them.")
-def environment(_context: dg.InitResourceContext) -> Iterator[Environment]:
+def environment(context: dg.InitResourceContext) -> Iterator[Environment]:
     """Read the settings when a run or tick starts, so that nothing of them is in its config."""
-    with open_environment(settings.load()) as env:
+    with contextlib.ExitStack() as opened:
+        with _beginning(context):
+            env = opened.enter_context(open_environment(settings.load()))
         yield env
 
 
@@ -24,13 +28,31 @@ def environment(_context: dg.InitResourceContext) -> Iterator[Environment]:
 )
 def object_lock(context: dg.InitResourceContext) -> Iterator[None]:
     """Wait for a run that was just killed (its lock expires), but not for one that lives."""
-    run = context.run
-    key = run.tags.get(PARTITION_TAG) if run is not None else None
+    env: Environment = context.resources.environment
+    with contextlib.ExitStack() as held:
+        with _beginning(context):
+            lock = env.lock(locks.object_lock(_object_of(context)), wait=2.0 * env.settings.workflow.lock_expiry)
+            held.enter_context(lock)
+        yield
+
+
+def _object_of(context: dg.InitResourceContext) -> int:
+    key = context.run.tags.get(PARTITION_TAG) if context.run is not None else None
     if key is None:
         raise dg.Failure("preserve_object is launched for a partition: the id of an object", allow_retries=False)
-    env: Environment = context.resources.environment
-    with env.lock(locks.object_lock(object_id_of(key)), wait=2.0 * env.settings.workflow.lock_expiry):
+    return object_id_of(key)
+
+
+@contextlib.contextmanager
+def _beginning(context: dg.InitResourceContext) -> Iterator[None]:
+    """A run of an object that fails before its first op has its outcome in its tags, too."""
+    try:
         yield
+    except Exception:
+        run = context.run
+        if run is not None and context.instance is not None and run.job_name == outcomes.JOB_NAME:
+            outcomes.tag_failure(context.instance, run.run_id, outcomes.SYSTEM_ERROR)
+        raise
 
 
 def build_resources() -> Mapping[str, dg.ResourceDefinition]:

@@ -58,7 +58,8 @@ def frozen_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[No
         reasons = statistics.frozen_by_reason(session)
     lines = ["| objects | frozen by people | reason |", "|---|---|---|"]
     for each in reasons[:REASONS]:
-        lines.append(f"| {each.objects} | {each.by_people} | {in_markdown(each.reason) or '(none given)'} |")
+        reason = in_markdown(each.reason, whole=True) or "(none given)"  # objects are unfrozen by all of it
+        lines.append(f"| {each.objects} | {each.by_people} | {reason} |")
     return dg.MaterializeResult(
         metadata={
             "by_reason": dg.MetadataValue.md("\n".join(lines)),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from passari_dagster.catalogue import freezing, packages
 from passari_dagster.catalogue.eligibility import why_not
-from passari_dagster.catalogue.models import FreezeSource
+from passari_dagster.catalogue.models import FreezeSource, Verdict
 from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps import Dps
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
@@ -38,14 +38,25 @@ class Outcome(Enum):
     """A content problem was found."""
     WAITING = "waiting"
     """The package is with the DPS, which has not spoken yet."""
+    PRESERVED = "preserved"
+    """The DPS accepted the package, and all that follows is done."""
+    REJECTED = "rejected"
+    """The DPS rejected the package, and all that follows is done."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended, and why."""
+    """How a step ended, and why.
+
+    Arguments:
+        reason: of a frozen object: exactly the text by which it is unfrozen.
+        detail: of a frozen object: what was found, and where.
+    """
 
     outcome: Outcome
     message: str
+    reason: str = ""
+    detail: str = ""
 
     @property
     def proceeds(self) -> bool:
@@ -159,7 +170,10 @@ def confirm_sip(env: Environment, object_id: int, log: Log) -> StepResult:
         journal.write(env, package.package_id)
     if latest is not None and latest.package_id == package.package_id:
         workspace.delete()
-    return StepResult(Outcome.DONE, f"{package.sip_filename} is confirmed")
+    if package.verdict is Verdict.REJECTED:
+        told = f"{package.sip_filename} is rejected by the DPS; its ingest report is archived among the package's logs"
+        return StepResult(Outcome.REJECTED, told)
+    return StepResult(Outcome.PRESERVED, f"{package.sip_filename} is preserved")
 
 
 def _workspace(env: Environment, object_id: int) -> Workspace:
@@ -242,7 +256,7 @@ def _freeze(
     with env.transaction() as session:
         freezing.freeze(session, package.object_id, reason=problem.reason, source=FreezeSource.AUTOMATIC)
     _archive_and_delete(env, workspace, package)
-    return StepResult(Outcome.FROZEN, message)
+    return StepResult(Outcome.FROZEN, message, reason=problem.reason, detail=problem.detail)
 
 
 def _clear_up(env: Environment, workspace: Workspace, package: PackageFacts | None) -> None:

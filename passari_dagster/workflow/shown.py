@@ -8,19 +8,23 @@ from __future__ import annotations
 import re
 
 _CELL = 200
-"""Characters that a person is shown of one text."""
+"""Characters that a person is shown of one text, unless all of it is wanted."""
 _MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|<>~&$:@]|(?<=www)\.")
 
 
-def in_markdown(text: str) -> str:
+def in_markdown(text: str, *, whole: bool = False) -> str:
     """The text as `plain` leaves it, in which Markdown finds no markup."""
-    return _MARKUP.sub(lambda sign: f"\\{sign[0]}", plain(text))
+    return _MARKUP.sub(lambda sign: f"\\{sign[0]}", plain(text, whole=whole))
 
 
-def plain(text: str) -> str:
-    """One line of letters that can be seen; a terminal, or a page, finds nothing to obey in it."""
+def plain(text: str, *, whole: bool = False) -> str:
+    """One line of letters that can be seen; a terminal, or a page, finds nothing to obey in it.
+
+    Arguments:
+        whole: a long text is not cut, for instance since a person is to copy it.
+    """
     text = " ".join(text.split())
-    text = text if len(text) <= _CELL else f"{text[:_CELL]}…"
+    text = text if whole or len(text) <= _CELL else f"{text[:_CELL]}…"
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

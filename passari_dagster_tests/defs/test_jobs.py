@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from pydantic import SecretStr
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.models import MuseumObject, Verdict
-from passari_dagster.defs import build_defs, jobs, keys, launch
+from passari_dagster.defs import build_defs, jobs, keys, launch, outcomes
 from passari_dagster.defs.resources import PARTITION_TAG
-from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
+from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure, UnforeseenContent
 from passari_dagster.workflow import enqueue
 from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.preserve import Outcome, StepResult
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
 from passari_dagster_tests.catalogue.rows import add_package
 from passari_dagster_tests.house import House, object_row, package_rows, synchronise_all
@@ -71,6 +73,21 @@ class Bench:
             partition_key=str(object_id), instance=self.instance, raise_on_error=False, tags=tags
         )
 
+    def hear(self, object_id: int, verdict: Verdict) -> None:
+        """The DPS has spoken of the object's only package."""
+        (package,) = package_rows(self.env, object_id)
+        now = self.env.now()
+        with self.env.transaction() as session:
+            packages.record_verdict(
+                session, package.id, verdict=verdict, reported=now, day=now.date(), transfer_id="t-1"
+            )
+
+    def confirm(self, object_id: int) -> dg.ExecuteInProcessResult:
+        """As the sensor has it done: in a run with this op alone."""
+        return self.job.execute_in_process(
+            partition_key=str(object_id), instance=self.instance, op_selection=["confirm_sip"]
+        )
+
     def tags(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         run = self.instance.get_run_by_id(result.run_id)
         assert run is not None
@@ -101,6 +118,12 @@ def _steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {str(e.step_key): kinds[e.event_type_value] for e in result.all_events if e.event_type_value in kinds}
 
 
+def _told(result: dg.ExecuteInProcessResult, step: str) -> dict[str, Any]:
+    """The metadata of the step's outputs."""
+    outputs = [event for event in result.all_events if event.is_successful_output and event.step_key == step]
+    return {key: value.value for event in outputs for key, value in event.step_output_data.metadata.items()}
+
+
 def test_the_first_run_is_green_and_leaves_the_confirmation_to_a_later_one(bench: Bench) -> None:
     result = bench.run(OBJECT)
     assert result.success
@@ -111,6 +134,7 @@ def test_the_first_run_is_green_and_leaves_the_confirmation_to_a_later_one(bench
         "confirm_sip": "skipped",
     }
     assert bench.tags(result)[launch.PARTITION_SET_TAG] == launch.PARTITION_SET
+    assert bench.tags(result)["passari/outcome"] == "waiting"
     assert bench.toolkit.calls == ["download", "package", "submit"]
     again = bench.run(OBJECT)
     assert again.success
@@ -118,7 +142,9 @@ def test_the_first_run_is_green_and_leaves_the_confirmation_to_a_later_one(bench
 
 
 def test_a_content_problem_ends_green_and_freezes_the_object_with_its_reason(bench: Bench) -> None:
-    bench.toolkit.failures["package"] = [ContentProblem("Unsupported file format: psd", "kuva.psd")]
+    reason = "Unsupported file format: psd"
+    detail = "\n".join(f"'kuva{number}.psd' is a drawing of Photoshop" for number in range(90))
+    bench.toolkit.failures["package"] = [ContentProblem(reason, detail)]
     result = bench.run(OBJECT)
     assert result.success
     assert _steps(result) == {
@@ -128,8 +154,8 @@ def test_a_content_problem_ends_green_and_freezes_the_object_with_its_reason(ben
         "confirm_sip": "skipped",
     }
     assert bench.tags(result)["passari/outcome"] == "frozen"
-    assert "kuva.psd" in bench.tags(result)["passari/reason"]
-    assert object_row(bench.env, OBJECT).freeze_reason == "Unsupported file format: psd"
+    assert bench.tags(result)["passari/reason"] == object_row(bench.env, OBJECT).freeze_reason == reason
+    assert _told(result, "create_sip") == {"reason": reason, "detail": detail}, "whole, on the run's page"
 
     skipped = bench.run(OBJECT)
     assert skipped.success
@@ -147,6 +173,67 @@ def test_a_system_error_is_retried_and_red_when_retries_are_spent(bench: Bench) 
     assert not result.success
     assert _steps(result)["create_sip"] == "failed"
     assert not object_row(bench.env, OBJECT + 1).frozen
+    assert bench.tags(result)["passari/outcome"] == "system-error"
+
+
+def test_an_attempt_that_is_tried_again_is_no_outcome_yet(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.toolkit.failures["download"] = [TransientFailure("MuseumPlus is away")] * 2
+    seen: list[str | None] = []
+    download = bench.toolkit.download
+
+    def watched(*arguments: Any) -> Downloaded:
+        (run,) = bench.instance.get_runs()
+        seen.append(run.tags.get("passari/outcome"))
+        return download(*arguments)
+
+    monkeypatch.setattr(bench.toolkit, "download", watched)
+    assert bench.tags(bench.run(OBJECT))["passari/outcome"] == "waiting"
+    assert seen == [None, None, None]
+
+
+def test_what_no_detector_knows_of_the_content_is_red_at_once_and_found_by_its_tag(bench: Bench) -> None:
+    bench.toolkit.failures["package"] = [UnforeseenContent("'kuva.tif' cannot be read")] * 9
+    result = bench.run(OBJECT)
+    assert not result.success
+    assert bench.toolkit.calls.count("package") == 1
+    assert bench.tags(result)["passari/outcome"] == "content-failure"
+    assert not object_row(bench.env, OBJECT).frozen
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [(Verdict.ACCEPTED, "preserved"), (Verdict.REJECTED, "rejected")])
+def test_a_rejected_object_does_not_look_like_a_preserved_one(bench: Bench, verdict: Verdict, outcome: str) -> None:
+    bench.run(OBJECT)
+    bench.hear(OBJECT, verdict)
+    result = bench.confirm(OBJECT)
+    assert result.success
+    warnings = [
+        entry.user_message for entry in bench.instance.all_logs(result.run_id) if entry.level == logging.WARNING
+    ]
+    assert [f".tar is {outcome}" in warning for warning in warnings] == [True] * (verdict is Verdict.REJECTED)
+    assert bench.tags(result)["passari/outcome"] == outcome
+    by_tag = bench.instance.get_runs(dg.RunsFilter(tags={"passari/outcome": outcome}))
+    assert [run.run_id for run in by_tag] == [result.run_id]
+    assert bench.tags(bench.confirm(OBJECT))["passari/outcome"] == "skipped", "there is nothing left to confirm"
+
+
+def test_a_run_that_is_started_again_does_not_keep_its_parents_outcome(bench: Bench) -> None:
+    bench.toolkit.failures["package"] = [ContentProblem("Unsupported file format: psd", "kuva.psd")]
+    frozen = bench.run(OBJECT)
+    with bench.env.transaction() as session:
+        session.get_one(MuseumObject, OBJECT).frozen = False
+    # As the UI's Re-execute does it: with the parent's tags.
+    again = bench.run(OBJECT, tags={**bench.tags(frozen), jobs.PARENT_TAG: frozen.run_id})
+    assert again.success
+    assert (bench.tags(again)["passari/outcome"], bench.tags(again)["passari/reason"]) == ("waiting", "")
+    bench.toolkit.failures["package"] = [dg.DagsterExecutionInterruptedError()]
+    cancelled = bench.run(OBJECT + 1, tags={**bench.tags(frozen), jobs.PARENT_TAG: frozen.run_id})
+    assert bench.tags(cancelled)["passari/outcome"] == "unfinished"
+
+
+def test_the_longest_reason_fits_a_tag() -> None:
+    """Dagster's index over the values of tags takes no longer ones."""
+    result = StepResult(Outcome.FROZEN, "frozen", reason="ä" * 5000)
+    assert outcomes.tags_of(result)["passari/reason"] == "ä" * 1000
 
 
 def test_what_a_person_must_mend_is_not_retried(bench: Bench) -> None:
@@ -156,6 +243,7 @@ def test_what_a_person_must_mend_is_not_retried(bench: Bench) -> None:
     assert bench.toolkit.calls.count("package") == 1
     failure = next(e for e in result.all_events if e.event_type_value == "STEP_FAILURE")
     assert "the signing certificate has expired" in str(failure.step_failure_data)
+    assert bench.tags(result)["passari/outcome"] == "system-error"
 
 
 def test_a_step_that_a_person_cancels_does_not_begin_again(bench: Bench) -> None:
@@ -163,6 +251,7 @@ def test_a_step_that_a_person_cancels_does_not_begin_again(bench: Bench) -> None
     result = bench.run(OBJECT)
     assert not result.success
     assert bench.toolkit.calls.count("package") == 1
+    assert "passari/outcome" not in bench.tags(result)
     assert bench.run(OBJECT).success, "launched again, it goes on"
 
 
@@ -175,6 +264,7 @@ def test_an_object_is_not_worked_on_by_two_runs_at_once(bench: Bench) -> None:
         result = bench.run(OBJECT)
     assert not result.success
     assert bench.toolkit.calls == []
+    assert bench.tags(result)["passari/outcome"] == "system-error", "though no op had begun"
     assert bench.run(OBJECT).success, "and the lock is free when it was left"
 
 
@@ -214,6 +304,7 @@ def test_a_run_that_lost_its_lock_is_not_retried_in_itself_but_started_again(
         assert _steps(lost)["create_sip"] == "failed"
         assert toolkit.calls == ["download", "package"], "not in this run"
         assert bench.tags(lost)[jobs.RETRY_RUN_TAG] == "true"
+        assert bench.tags(lost)["passari/outcome"] == "system-error"
         assert bench.tags(lost)["dagster/will_retry"] == "true", "but in the next one, says Dagster"
         failure = next(e for e in lost.all_events if e.event_type_value == "STEP_FAILURE")
         assert "the lock 'object-1000000' is lost" in str(failure.step_failure_data)
@@ -265,16 +356,9 @@ def test_a_partition_that_is_no_object_id_is_refused_by_name(bench: Bench) -> No
 
 def test_a_confirmation_executes_in_a_run_of_its_own_where_the_objects_run_was_deleted(bench: Bench) -> None:
     first = bench.run(OBJECT)
-    (package,) = package_rows(bench.env, OBJECT)
-    with bench.env.transaction() as session:
-        now = bench.env.now()
-        packages.record_verdict(
-            session, package.id, verdict=Verdict.ACCEPTED, reported=now, day=now.date(), transfer_id="t-1"
-        )
+    bench.hear(OBJECT, Verdict.ACCEPTED)
     bench.instance.delete_run(first.run_id)
-    result = bench.job.execute_in_process(
-        partition_key=str(OBJECT), instance=bench.instance, op_selection=["confirm_sip"]
-    )
+    result = bench.confirm(OBJECT)
     assert _steps(result) == {"confirm_sip": "done"}
     assert object_row(bench.env, OBJECT).preserved
 

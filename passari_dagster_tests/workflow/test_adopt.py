@@ -145,7 +145,8 @@ def test_everything_that_was_half_way_ends_preserved_and_is_sent_once(
     # The sensor.
     assert poll.record_verdicts(env, quiet) == 6
     for object_id in poll.due_confirmations(env).values():
-        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+        outcome = Outcome.REJECTED if object_id == refused else Outcome.PRESERVED
+        assert preserve.confirm_sip(env, object_id, quiet).outcome is outcome
     for object_id in (renamed, uploaded, told_late, not_committed, frozen):
         (row,) = package_rows(env, object_id)
         assert row.preserved
@@ -173,7 +174,7 @@ def test_everything_that_was_half_way_ends_preserved_and_is_sent_once(
         send(env, object_id)
         new = package_rows(env, object_id)[-1]
         house.dps.wait_for(str(new.sip_filename))
-        assert confirm(env, object_id).outcome is Outcome.DONE
+        assert confirm(env, object_id).outcome is Outcome.PRESERVED
         assert object_row(env, object_id).preserved
         assert not old.root(object_id).exists()
     for object_id in (made, cut):
@@ -215,7 +216,7 @@ def test_what_may_have_been_sent_is_watched_until_a_person_says_otherwise(
     for object_id in (lost, tried):
         assert send(env, object_id).outcome is Outcome.WAITING
     house.dps.wait_for(old.name(lost))
-    assert confirm(env, lost).outcome is Outcome.DONE
+    assert confirm(env, lost).outcome is Outcome.PRESERVED
     assert package_rows(env, lost)[0].preserved
     assert len(received(house)) == 1
     # Without its Redis nothing is proved.
@@ -304,7 +305,7 @@ def test_a_half_way_object_that_is_launched_without_adopt_is_downloaded_anew(
     old.move()
     send(env, ids[0])
     house.dps.wait_for(old.name(ids[0]))
-    assert confirm(env, ids[0]).outcome is Outcome.DONE
+    assert confirm(env, ids[0]).outcome is Outcome.PRESERVED
     assert object_row(env, ids[0]).preserved
 
 
@@ -337,7 +338,7 @@ def test_a_worker_that_was_forgotten_went_on_after_the_migration(
     do(env, queue_url)
     assert poll.record_verdicts(env, quiet) == 3
     for object_id in (uploaded, told_late, done):
-        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
         assert object_row(env, object_id).preserved
         assert len(house.museum.log_field(object_id)) == 1
     assert send(env, lost).outcome is Outcome.WAITING
@@ -429,7 +430,7 @@ def test_an_object_that_went_on_between_the_plan_and_the_deed_is_left_to_the_dps
     (line,) = _carry_out(env, plan)
     assert "may be with the DPS after all" in line
     house.dps.wait_for(old.name(ids[0]))
-    assert confirm(env, ids[0]).outcome is Outcome.DONE
+    assert confirm(env, ids[0]).outcome is Outcome.PRESERVED
     assert len(received(house)) == 1
 
 

@@ -50,7 +50,7 @@ def archived(house: House, env: Environment, object_id: int) -> dict[str, bytes]
 
 
 def end_well(house: House, env: Environment, object_id: int) -> None:
-    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert package(env, object_id).preserved
     assert package(env, object_id).confirmed_date is not None
@@ -141,7 +141,7 @@ def test_killed_between_the_commit_and_the_deletion_of_the_package_directory(hou
 def test_a_confirmation_needs_no_file_of_the_earlier_steps(house: House, env: Environment) -> None:
     object_id = judged_object(house, env)
     shutil.rmtree(house.directory / "packages")
-    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert sum("ingest-report" in name for name in archived(house, env, object_id)) == 2
 
@@ -154,7 +154,7 @@ def test_a_rejected_package_is_confirmed_again_after_its_content_was_removed(hou
     poll.record_verdicts(env, quiet)
     with pytest.raises(Killed):
         preserve.confirm_sip(killed_at(env, "after confirming"), object_id, quiet)
-    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.REJECTED
     assert package(env, object_id).rejected
     assert [entry["status"] for entry in house.museum.log_field(object_id)] == ["rejected"]
 
@@ -177,7 +177,7 @@ def test_what_passari_workflow_had_accepted_and_failed_to_confirm_is_confirmed_h
     assert poll.record_verdicts(env, quiet) == 1
     assert poll.record_verdicts(env, quiet) == 0
     assert poll.due_confirmations(env) == {row.id: object_id}
-    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
     confirmed = package_rows(env, object_id)[0]
     assert confirmed.preserved
     assert confirmed.confirmed_date is not None
@@ -226,7 +226,7 @@ def test_the_trouble_of_one_package_is_its_own_and_it_comes_back_with_growing_wa
         preserve.confirm_sip(env, without_html, quiet)
     with pytest.raises(TransientFailure, match=rf"PUT /module/Object/{without_museum}/"):
         preserve.confirm_sip(env, without_museum, quiet)
-    assert preserve.confirm_sip(env, well, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, well, quiet).outcome is Outcome.PRESERVED
     assert [object_row(env, object_id).preserved for object_id in ids] == [False, False, True]
 
     backoff = env.settings.workflow.confirm_backoff
@@ -236,7 +236,7 @@ def test_the_trouble_of_one_package_is_its_own_and_it_comes_back_with_growing_wa
     assert launched(later(env, backoff * 2)) == []
     shutil.move(hidden, report)
     for object_id in (without_html, without_museum):
-        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+        assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
     assert launched(later(env, backoff * 1000)) == []
     assert [len(house.museum.log_field(object_id)) for object_id in ids] == [1, 1, 1]
 
@@ -292,7 +292,7 @@ def test_verdicts_and_reports_come_over_rest_as_well(house: House, verdicts: str
             house.dps.damage_next()
         send(env, object_id)
         house.dps.wait_for(name_of(env, object_id))
-        assert confirm(env, object_id).outcome is Outcome.DONE
+        assert confirm(env, object_id).outcome is (Outcome.REJECTED if damaged else Outcome.PRESERVED)
         assert object_row(env, object_id).preserved == (not damaged)
         assert package(env, object_id).rejected == damaged
         assert sum("ingest-report" in name for name in archived(house, env, object_id)) == 2

@@ -40,7 +40,7 @@ def preserve_it(house: House, env: Environment, object_id: int) -> str:
     assert send(env, object_id).outcome is Outcome.WAITING
     name = str(package_rows(env, object_id)[-1].sip_filename)
     status = house.dps.wait_for(name).status
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is (Outcome.REJECTED if status == "rejected" else Outcome.PRESERVED)
     return status
 
 

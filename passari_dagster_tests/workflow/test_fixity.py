@@ -83,7 +83,7 @@ def nothing_was_made_of_it(house: House, env: Environment, object_id: int) -> No
 def all_is_well_when_it_is_launched_again(house: House, env: Environment, object_id: int) -> None:
     assert send(env, object_id).outcome is Outcome.WAITING
     house.dps.wait_for(name_of(env, object_id))
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert len(received(house)) == 1
 

@@ -40,7 +40,7 @@ def end_well(house: House, env: Environment, object_id: int) -> None:
     assert package(env, object_id).uploaded
     house.dps.paused = False
     house.dps.wait_for(name_of(env, object_id))
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert len(received(house)) == 1
     assert in_transfer(house) == []

@@ -134,7 +134,7 @@ def test_a_package_that_may_have_been_sent_is_watched_even_if_nobody_launches_it
     assert not package(env, object_id).uploaded
     assert poll.record_verdicts(env, quiet) == 1
     assert poll.due_confirmations(env) == {package(env, object_id).id: object_id}
-    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.DONE
+    assert preserve.confirm_sip(env, object_id, quiet).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert package(env, object_id).uploaded
 
@@ -145,6 +145,6 @@ def test_an_object_that_left_museumplus_meanwhile_is_confirmed_all_the_same(hous
     house.dps.wait_for(name_of(env, object_id))
     house.museum.delete_object(object_id)
     log: list[str] = []
-    assert confirm(env, object_id, log).outcome is Outcome.DONE
+    assert confirm(env, object_id, log).outcome is Outcome.PRESERVED
     assert object_row(env, object_id).preserved
     assert any("no such object any more" in line for line in log)

@@ -86,7 +86,7 @@ def test_a_package_that_was_begun_and_sent_after_the_backup_is_not_sent_again(ho
     assert any("put back from the archive" in line for line in lines)
     assert send(env, object_id).outcome in (Outcome.WAITING, Outcome.DONE)
     house.dps.wait_for(name)
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     assert [path.name.partition("-")[2] for path in received(house)] == [name]
     after = package(env, object_id)
     assert after.preserved
@@ -158,7 +158,7 @@ def test_a_package_that_the_backup_takes_for_not_sent_is_not_sent_again(
     else:
         send(env, object_id)
     house.dps.wait_for(name_of(env, object_id))
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     assert len(received(house)) == 1
 
 
@@ -181,7 +181,7 @@ def test_the_package_that_the_backup_knows_as_begun_makes_room_for_the_one_that_
     assert not rows[begun].is_open
     assert object_row(env, object_id).latest_package_id == rows[sent].id
     house.dps.wait_for(sent)
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     assert [path.name.partition("-")[2] for path in received(house)] == [sent]
 
 

@@ -37,7 +37,7 @@ def preserve_it(house: House, env: Environment, object_id: int) -> str:
     assert send(env, object_id).outcome is Outcome.WAITING
     name = package_rows(env, object_id)[-1].sip_filename
     status = house.dps.wait_for(str(name)).status
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is (Outcome.REJECTED if status == "rejected" else Outcome.PRESERVED)
     return status
 
 

@@ -65,7 +65,7 @@ def test_an_object_is_preserved(house: House, env: Environment, judge: Judge) ->
     house.dps.wait_for(name)
     assert why_not(env, object_id) == "in the workflow"
 
-    assert confirm(env, object_id).outcome is Outcome.DONE
+    assert confirm(env, object_id).outcome is Outcome.PRESERVED
     row, sip = object_row(env, object_id), package(env, object_id)
     (tar,) = received(house)
     assert row.preserved

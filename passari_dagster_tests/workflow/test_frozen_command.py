@@ -1,0 +1,54 @@
+"""Frozen objects by reason: each reason is shown whole, since objects are unfrozen by exactly that text."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from passari_dagster.defs import workbench
+from passari_dagster.workflow.environment import Environment
+from passari_dagster_tests.catalogue.rows import add_object
+from passari_dagster_tests.house import House
+
+REASON = "On loan to " + "a museum far away, and " * 20 + "back in 2027"
+
+
+@pytest.fixture
+def _frozen(env: Environment) -> None:
+    with env.transaction() as session:
+        for object_id in (1, 2):
+            add_object(session, object_id, frozen=True, freeze_reason=REASON)
+        add_object(session, 3, frozen=True, freeze_reason="\x1b[2J")
+
+
+@pytest.mark.usefixtures("_frozen")
+def test_the_command_tells_each_reason_whole_on_a_line(house: House) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "passari-dagster"), "frozen"],
+        cwd=house.directory,
+        env=house.command_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"      2          0  {REASON}" in done.stdout.splitlines()
+    assert "      1          0  \\x1b[2J" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "3 objects are frozen"
+
+
+@pytest.mark.usefixtures("_frozen")
+def test_the_asset_tells_each_reason_whole(env: Environment) -> None:
+    result = dg.materialize(
+        [workbench.frozen_objects],
+        resources={"environment": dg.ResourceDefinition.hardcoded_resource(env)},
+        instance=dg.DagsterInstance.ephemeral(),
+    )
+    (event,) = result.get_asset_materialization_events()
+    table = event.materialization.metadata["by_reason"].value
+    assert f"| 2 | 0 | {REASON} |" in str(table)
