@@ -7,7 +7,6 @@ number. `preflight` has codes of its own, which its help tells.
 
 from __future__ import annotations
 
-import functools
 import json
 import traceback
 from dataclasses import asdict
@@ -19,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.commands import freezing, look, polling, requeueing, resetting
+from passari_dagster.commands import cancelling, freezing, look, polling, recovering, requeueing, resetting
 from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
@@ -28,7 +27,7 @@ from passari_dagster.commands.common import (
     use_dagster_environment,
     use_env_file,
 )
-from passari_dagster.errors import PermanentFailure, SettingsError
+from passari_dagster.errors import SettingsError
 from passari_dagster.services.supervisor import Stop, stop_on_signals
 
 app = typer.Typer(
@@ -275,55 +274,14 @@ def explain(
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
-def cancel(
-    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
-    resend: Annotated[
-        bool, typer.Option("--resend", help="also what was sent, if the DPS does not show it: it is sent anew then")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="why; it is kept in the audit log, and may be left out")] = "",
-    data: DataOption = SYSTEM_DATA,
-) -> None:
-    """Take objects' packages out of the workflow; the objects may be enqueued again."""
-    from passari_dagster.workflow import audit
-    from passari_dagster.workflow.cancel import ACTION, cancel_package
-    from passari_dagster.workflow.environment import open_environment
-
-    with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as environment:
-            details = "with --resend" if resend else ""
-            deed = audit.Deed(environment.now, audit.on_the_command_line(), ACTION, reason.strip(), details)
-            for object_id in object_ids:
-                cancel_package(environment, object_id, console.print, resend=resend, deed=deed)
-
-
+app.command()(cancelling.cancel)
 for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.reenqueue):
     app.command()(_command)
     app.command(f"{_command.__name__}-objects", hidden=True)(_command)  # as passari-workflow called them
 app.command()(polling.poll_dps)
 app.command()(requeueing.requeue_failed)
 app.command()(resetting.reset_workflow)
-
-
-@app.command()
-def recover(data: DataOption = SYSTEM_DATA) -> None:
-    """After a backup of the museum database was restored: put back what was sent since, from the archive."""
-    from passari_dagster.workflow import audit, journal
-    from passari_dagster.workflow.environment import open_environment
-
-    with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as environment:
-            try:
-                objects = journal.recover_all(
-                    environment,
-                    functools.partial(console.print, markup=False, soft_wrap=True),
-                    audit.Deed(environment.now, audit.on_the_command_line(), "recover"),
-                )
-            except OSError as error:
-                raise PermanentFailure(f"the archive cannot be read: {error}") from error
-        console.print(f"the database knows all packages of the {objects} objects in the archive")
+app.command()(recovering.recover)
 
 
 @app.command()

@@ -8,10 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
+from passari_dagster import locks
 from passari_dagster.catalogue.models import MuseumObject
+from passari_dagster.workflow import preserve
 from passari_dagster.workflow.audit import Event, events
-from passari_dagster_tests.house import package_rows
+from passari_dagster_tests.house import package_rows, send
 from passari_dagster_tests.running import Running
+from passari_dagster_tests.workflow.stories import Killed, killed_at, quiet
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("workbench"), pytest.mark.timeout(600)]
 
@@ -129,6 +132,57 @@ def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: 
             old, new = package_rows(env, object_id)
             assert (old.rejected, new.preserved) == (True, True)
     running.passari("reenqueue", str(by_command), "--reason", "once more", code=1)
+
+
+def may_have_been_sent(running: Running, object_id: int) -> None:
+    """Have an object whose intent to send is recorded, and whose package the DPS shows nowhere."""
+    with running.environment() as env:
+        with pytest.raises(Killed):
+            send(killed_at(env, "after the intent"), object_id)
+        name = package_rows(env, object_id)[-1].sip_filename
+    (running.house.dps.home / "transfer" / f"{name}.incomplete").unlink()
+
+
+def test_packages_are_cancelled_by_the_job_and_by_the_command(running: Running) -> None:
+    good = running.good_objects()
+    by_job, by_command, doubtful = objects = good[7], good[FIRST - 1], good[FIRST + 9]
+    may_have_been_sent(running, doubtful)
+    ids = [77, by_job, doubtful, by_command]
+    with running.environment() as env:
+        for object_id in (by_job, by_command):
+            preserve.download_object(env, object_id, quiet)
+        with env.lock(locks.object_lock(by_command), wait=1):  # as by a run that executes
+            running.run("cancel_objects", config("cancel", object_ids=ids, reason="a wrong file", dry_run=True))
+            assert running.stages(*objects) == ["open"] * 3
+            assert audited(running, by_job) == []
+            told = failed(running, "cancel_objects", config("cancel", object_ids=ids, reason="a wrong file"))
+    assert "3 refused, 1 cancelled" in told
+    assert "object 77 is not in the database" in told
+    assert f"{by_command}: its lock is held" in told
+    assert "If the DPS says that it has it not" in told
+    (event,) = audited(running, by_job)
+    assert (event.action, event.reason, event.who) == ("cancel", "a wrong file", "unknown (ui)")
+    assert event.run_id
+    without = config("cancel", object_ids=[doubtful], resend=True)
+    assert "a reason is needed" in failed(running, "cancel_objects", without)
+
+    arguments = ("cancel", "77", str(doubtful), str(by_command))
+    preview = json.loads(running.passari(*arguments, "--dry-run", "--json"))
+    assert "dry run, nothing is done: 2 refused, 1 cancelled" in running.passari(*arguments, "--dry-run")
+    assert preview["counts"] == {"refused": 2, "cancelled": 1}
+    assert json.loads(running.passari(*arguments, "--json", code=1)) == {**preview, "dry_run": False}
+    assert audited(running, by_command)[0].who.endswith("(command line)")
+    assert "a reason is needed" in running.passari("cancel", "--resend", str(doubtful), code=1)
+    said = running.passari("cancel", "--resend", "--reason", "the DPS has it not", str(doubtful))
+    assert "1 cancelled" in said
+    assert audited(running, doubtful)[0].details == "with --resend"
+
+    running.enqueue(*objects)
+    running.wait_until("preserved", *objects)
+    assert [len(running.received(object_id)) for object_id in objects] == [1, 1, 1]
+    assert json.loads(running.passari("recover", "--dry-run", "--json"))["counts"] == {}
+    assert "the database knows all packages" in running.passari("recover")
+    assert running.webserver.output_numbers(running.run("recover")["runId"])["objects_in_the_archive"] >= 3
 
 
 def launch_with(

@@ -12,6 +12,7 @@ import dagster as dg
 
 from passari_dagster.defs import (
     assets,
+    cancelling,
     checks,
     dossier,
     freezing,
@@ -20,6 +21,7 @@ from passari_dagster.defs import (
     lateness,
     polling,
     preflight,
+    recovering,
     requeue,
     reset,
     resources,
@@ -72,9 +74,11 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             freezing.freeze_objects,
             freezing.unfreeze_objects,
             freezing.reenqueue_objects,
+            cancelling.cancel_objects,
             polling.poll_dps,
             requeue.requeue_failed,
             reset.reset_workflow,
+            recovering.recover,
             jobs.explain,
             dossier.object_dossier,
             *sync_jobs.values(),

@@ -7,7 +7,9 @@ commit that it tells of: it never says more than the database said.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -76,6 +78,52 @@ def restore(env: Environment, session: Session, object_id: int) -> list[str]:
     return recovery.restore(session, object_id, records) if records else []
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """An object with records, and what was, or would be, put back.
+
+    Arguments:
+        names: of packages.
+        fault: why nothing can be put back now; empty: nothing is in the way.
+    """
+
+    object_id: int
+    names: list[str]
+    fault: str = ""
+
+
+def recover_each(env: Environment, log: Log, deed: Deed | None) -> Iterator[Recovery]:
+    """Put back what the database has lost of all packages, object by object; one that cannot be keeps no other.
+
+    Arguments:
+        deed: for the audit log; None: it is only found out what would be put back, and nothing is changed.
+
+    Raises:
+        TransientFailure, OSError: the archive cannot be read.
+    """
+    _require(env.settings.archive_dir)
+    for object_id in archived_objects(env.settings.archive_dir):
+        try:
+            names = _would_recover(env, object_id) if deed is None else _recover_locked(env, object_id, log, deed)
+            found = Recovery(object_id, names)
+        except (PermanentFailure, locks.LockBusyError) as failure:
+            log(str(failure))
+            found = Recovery(object_id, [], str(failure))
+        yield found
+
+
+def _would_recover(env: Environment, object_id: int) -> list[str]:
+    with env.transaction() as session, contextlib.ExitStack() as stack:
+        stack.callback(session.begin_nested().rollback)
+        return restore(env, session, object_id)
+
+
+def _recover_locked(env: Environment, object_id: int, log: Log, deed: Deed) -> list[str]:
+    # A run that was just killed has its object's lock for a while yet.
+    with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
+        return recover(env, object_id, log, deed)
+
+
 def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
     """What `recover_all` would put back: objects, and the names of their packages. Nothing is changed.
 
@@ -83,14 +131,11 @@ def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
         PermanentFailure: a record cannot be read, or put back.
         TransientFailure, OSError: the archive cannot be read.
     """
-    _require(env.settings.archive_dir)
-    for object_id in archived_objects(env.settings.archive_dir):
-        with env.transaction() as session:
-            savepoint = session.begin_nested()
-            names = restore(env, session, object_id)
-            savepoint.rollback()
-        if names:
-            yield object_id, names
+    for found in recover_each(env, lambda _line: None, None):
+        if found.fault:
+            raise PermanentFailure(found.fault)
+        if found.names:
+            yield found.object_id, found.names
 
 
 def recover_all(
@@ -109,19 +154,12 @@ def recover_all(
         PermanentFailure: some records could not be put back; each was logged, and all others are.
         TransientFailure, OSError: the archive cannot be read.
     """
-    _require(env.settings.archive_dir)
     objects = failed = 0
-    for object_id in archived_objects(env.settings.archive_dir):
+    for found in recover_each(env, log, deed):
         objects += 1
-        try:
-            # A run that was just killed has its object's lock for a while yet.
-            with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
-                names = recover(env, object_id, log, deed)
-            if names:
-                told(object_id, names)
-        except (PermanentFailure, locks.LockBusyError) as failure:
-            log(str(failure))
-            failed += 1
+        failed += bool(found.fault)
+        if found.names:
+            told(found.object_id, found.names)
     if failed:
         raise PermanentFailure(f"{failed} of {objects} objects were not recovered; the messages above say why")
     return objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,13 @@ from passari_dagster.catalogue.packages import PackageFacts
 from passari_dagster.dps import Dps
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure
 from passari_dagster.locks import LockBusyError
-from passari_dagster.workflow import audit, enqueue, preserve
-from passari_dagster.workflow.cancel import cancel_package
+from passari_dagster.workflow import audit, cancel, enqueue, journal, preserve
+from passari_dagster.workflow.bulk import REFUSED, Tally
+from passari_dagster.workflow.cancel import CANCELLED, cancel_package
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
 from passari_dagster.workflow.toolkit import Log, Packaged
-from passari_dagster_tests.house import House, confirm, object_row, package_rows, send
+from passari_dagster_tests.house import House, confirm, object_row, package_rows, send, synchronise_all
 from passari_dagster_tests.workflow.stories import (
     JPEG,
     Killed,
@@ -26,12 +28,43 @@ from passari_dagster_tests.workflow.stories import (
     in_transfer,
     killed_at,
     name_of,
+    old_object,
     package,
     quiet,
     received,
     wait_until,
     with_toolkit,
 )
+from passari_dagster_tests.workflow.test_restored_backup import backup
+
+ME = audit.Actor("maija", run_id="run-1")
+
+
+def do_cancel(env: Environment, *object_ids: int, **options: Any) -> Tally:
+    return cancel.cancel(env, ME, object_ids, **{"reason": "a wrong file", "log": quiet, **options})
+
+
+def told(tally: Tally) -> dict[int, tuple[str, str]]:
+    return {entry.object_id: (entry.outcome, entry.detail) for entry in tally.entries}
+
+
+def audited(env: Environment) -> list[audit.Event]:
+    with env.transaction() as session:
+        return audit.events(session, limit=100)
+
+
+def eligible_objects(house: House, env: Environment, number: int) -> list[int]:
+    ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(number)]
+    synchronise_all(env)
+    return ids
+
+
+def begun_objects(house: House, env: Environment, number: int) -> list[int]:
+    """Objects that were downloaded, and no more."""
+    ids = eligible_objects(house, env, number)
+    for object_id in ids:
+        preserve.download_object(env, object_id, quiet)
+    return ids
 
 
 def _candidates(env: Environment) -> list[int]:
@@ -190,3 +223,117 @@ def test_what_was_begun_and_never_sent_can_be_picked_and_enqueued_by_its_id(hous
     assert object_id not in enqueue.candidates(env, limit=100, in_flight={object_id})
     chosen = enqueue.choose(env, count=None, object_ids=[object_id], random=False, in_flight=set(), registered=set())
     assert chosen.ids == (object_id,)
+
+
+def test_those_that_are_refused_do_not_keep_the_others(house: House, env: Environment) -> None:
+    first, busy, last, never = eligible_objects(house, env, 4)
+    for object_id in (first, busy, last):
+        preserve.download_object(env, object_id, quiet)
+    ids = (77, never, first, busy, last, first)
+    with env.lock(locks.object_lock(busy), wait=1):
+        preview = do_cancel(env, *ids, dry_run=True)
+        assert all(package(env, object_id).is_open for object_id in (first, busy, last))
+        assert audited(env) == []
+        tally = do_cancel(env, *ids)
+    assert told(preview) == told(tally)
+    assert (preview.counts, tally.counts) == ({CANCELLED: 2, REFUSED: 3},) * 2
+    assert tally.summary == "3 refused, 2 cancelled"
+    details = {object_id: detail for object_id, (_, detail) in told(tally).items()}
+    assert details[first] == name_of(env, first)
+    assert "object 77 is not in the database" in details[77]
+    assert "no package in the workflow" in details[never]
+    assert "its lock is held" in details[busy]
+    assert package(env, busy).is_open
+    assert {first, never, last} <= set(_candidates(env))
+    (event,) = audited(env)
+    assert (event.who, event.run_id, event.action, event.reason) == ("maija", "run-1", cancel.ACTION, "a wrong file")
+    assert event.object_ids == (first, last)
+
+
+def test_a_preview_asks_the_dps_and_removes_nothing_there(house: House, env: Environment) -> None:
+    in_part, sent = eligible_objects(house, env, 2)
+    with pytest.raises(Killed):
+        send(killed_at(env, "before the intent"), in_part)
+    house.dps.paused = True
+    send(env, sent)
+    there = in_transfer(house)
+
+    preview = do_cancel(env, in_part, sent, dry_run=True)
+    assert in_transfer(house) == there
+    assert told(preview)[in_part][0] == CANCELLED
+    assert "sent of it in part is removed" in told(preview)[in_part][1]
+    assert "is with the DPS (transfer)" in told(preview)[sent][1]
+    tally = do_cancel(env, in_part, sent)
+    assert told(tally) == told(preview)
+    assert in_transfer(house) == [name_of(env, sent)]
+    assert package(env, sent).is_open
+
+
+def test_what_may_be_sent_twice_wants_a_reason(house: House) -> None:
+    with house.environment(dps={"rest": None}) as env:
+        object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+        with pytest.raises(Killed):
+            send(killed_at(env, "after the intent"), object_id)
+        (house.dps.home / "transfer" / f"{name_of(env, object_id)}.incomplete").unlink()
+        for dry_run in (True, False):
+            with pytest.raises(PermanentFailure, match="a reason is needed"):
+                do_cancel(env, object_id, resend=True, reason=" ", dry_run=dry_run)
+            assert "--resend" in told(do_cancel(env, object_id, dry_run=dry_run))[object_id][1]
+        preview = do_cancel(env, object_id, resend=True, dry_run=True)
+        assert package(env, object_id).is_open
+        tally = do_cancel(env, object_id, resend=True)
+        assert told(tally) == told(preview)
+        assert "is sent anew" in told(tally)[object_id][1]
+        (event,) = audited(env)
+        assert (event.details, event.object_ids) == ("with --resend", (object_id,))
+
+
+def test_what_cannot_be_sent_twice_is_cancelled_without_a_reason(house: House, env: Environment) -> None:
+    (object_id,) = begun_objects(house, env, 1)
+    assert told(do_cancel(env, object_id, reason=" "))[object_id][0] == CANCELLED
+    assert audited(env)[0].reason == ""
+
+
+def test_what_a_restored_backup_has_lost_is_put_back_and_not_cancelled(house: House, env: Environment) -> None:
+    (object_id,) = begun_objects(house, env, 1)
+    restore = backup(env)
+    house.dps.paused = True
+    send(env, object_id)
+    restore()
+    preview = do_cancel(env, object_id, dry_run=True)
+    assert preview.refused == 1
+    assert "has lost that" in told(preview)[object_id][1]
+    assert package(env, object_id).submission_date is None
+    tally = do_cancel(env, object_id)
+    assert "knows it again" in told(tally)[object_id][1]
+    assert package(env, object_id).submission_date is not None
+
+
+def test_a_call_that_was_killed_is_done_to_its_end_when_it_is_started_again(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = begun_objects(house, env, 2)
+    with monkeypatch.context() as dying:
+
+        def die(*_arguments: object) -> None:
+            raise Killed
+
+        dying.setattr(journal, "forget", die)
+        with pytest.raises(Killed):
+            do_cancel(env, first, last)
+    assert (package(env, first).cancelled, (env.settings.package_dir / str(first)).exists()) == (True, True)
+    done = cancel.earlier(env, ["run-1"], limit=10)
+    assert done == [first]
+    tally = do_cancel(env, first, last, before=done)
+    assert tally.counts == {CANCELLED: 2}
+    assert not any(env.settings.package_dir.iterdir())
+
+
+def test_what_was_enqueued_since_the_call_was_killed_is_left_alone(house: House, env: Environment) -> None:
+    (object_id,) = begun_objects(house, env, 1)
+    do_cancel(env, object_id)
+    preserve.download_object(env, object_id, quiet)
+    assert do_cancel(env, object_id, before=[object_id]).counts == {CANCELLED: 1}
+    old, new = package_rows(env, object_id)
+    assert (old.cancelled, new.is_open) == (True, True)
+    assert (env.settings.package_dir / str(object_id)).exists()

@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from passari_dagster.catalogue.models import Base
 from passari_dagster.errors import PermanentFailure, TransientFailure
-from passari_dagster.workflow import audit, journal, poll, preserve
+from passari_dagster.workflow import audit, journal, poll, preserve, recover
+from passari_dagster.workflow.bulk import REFUSED
 from passari_dagster.workflow.cancel import cancel_package
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome
@@ -287,6 +288,39 @@ def test_a_damaged_record_does_not_keep_others_from_being_put_back(house: House,
         journal.recover_all(env, lines.append, deed(env))
     assert any(str(record) in line for line in lines)
     assert package(env, object_ids[1]).submission_date is not None
+
+
+def test_what_would_be_put_back_is_told_object_by_object_as_what_is(house: House, env: Environment) -> None:
+    damaged, *object_ids = [old_object(house, ("kuva.jpg", JPEG)) for _ in range(3)]
+    synchronise_all(env)
+    restore = backup(env)
+    for object_id in (damaged, *object_ids):
+        send(env, object_id)
+    names = {object_id: name_of(env, object_id) for object_id in object_ids}
+    restore()
+    record = next((house.directory / "archive").rglob(f"*Object_{damaged}-*/{journal.FILE}"))
+    record.write_text("")
+
+    who = audit.Actor("maija", run_id="run-1")
+    preview = recover.recover(env, who, log=quiet, dry_run=True)
+    assert [package_rows(env, object_id) for object_id in object_ids] == [[], []]
+    with env.transaction() as session:
+        assert audit.events(session, limit=10) == []
+    done = recover.recover(env, who, log=quiet, reason="the disk died")
+    assert preview.tally.entries == done.tally.entries
+    assert preview.archived == done.archived == 3
+    assert done.summary == "1 refused, 2 put back from the archive; 3 objects are in the archive"
+    assert preview.summary == f"dry run, nothing is done: {done.summary}"
+    assert done.tally.counts == {REFUSED: 1, recover.RECOVERED: 2}
+    assert str(record) in done.tally.refusals[0].detail
+    assert {entry.object_id: entry.detail for entry in done.tally.entries if entry.outcome != REFUSED} == names
+    assert all(package(env, object_id).submission_date is not None for object_id in object_ids)
+    with env.transaction() as session:
+        (event,) = audit.events(session, limit=10)
+    assert (event.who, event.run_id, event.action, event.reason) == ("maija", "run-1", "recover", "the disk died")
+    assert recover.recover(env, who, log=quiet, dry_run=True).tally.counts == {REFUSED: 1}
+    shutil.rmtree(record.parent)
+    assert recover.recover(env, who, log=quiet).summary.startswith("the database knows all packages of the ")
 
 
 @pytest.mark.parametrize(
