@@ -13,15 +13,13 @@ from passari_dagster.catalogue import statistics
 from passari_dagster.catalogue.statistics import Listed
 from passari_dagster.defs import assets, failures, launch
 from passari_dagster.run_queue.dagster_internals import UNFINISHED, UnresolvedAssetJobDefinition
-from passari_dagster.workflow import audit, overview, standing
+from passari_dagster.workflow import audit, frozen, overview, standing
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.shown import in_markdown
 
 JOB_NAME = "overview"
 GROUP = "workbench"
 EVENTS = 200
-REASONS = 100
-"""Most reasons of the table of frozen objects; they are counted exactly beyond."""
 
 
 @dg.asset(
@@ -49,19 +47,16 @@ def workflow_overview(context: dg.AssetExecutionContext) -> dg.MaterializeResult
 
 @dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"})
 def frozen_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Objects that are kept out of the workflow, by reason; how many a person froze, and how many the workflow.
+    """Objects that are kept out of the workflow, by reason, with a picture; how many were frozen by people.
 
     Which they are tells passari-dagster frozen.
     """
     env: Environment = context.resources.environment
     with env.transaction() as session:
         reasons = statistics.frozen_by_reason(session)
-    lines = ["| objects | frozen by people | reason |", "|---|---|---|"]
-    for each in reasons[:REASONS]:
-        lines.append(f"| {each.objects} | {each.by_people} | {in_markdown(each.reason) or '(none given)'} |")
     return dg.MaterializeResult(
         metadata={
-            "by_reason": dg.MetadataValue.md("\n".join(lines)),
+            "by_reason": dg.MetadataValue.md(frozen.markdown(reasons)),
             "frozen": sum(each.objects for each in reasons),
             "frozen_by_people": sum(each.by_people for each in reasons),
             "reasons": len(reasons),
