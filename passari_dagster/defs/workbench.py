@@ -112,9 +112,10 @@ def no_objects_left_failed(context: dg.AssetCheckExecutionContext) -> dg.AssetCh
             "detector_candidates": dg.MetadataValue.md(standing.markdown_clusters(candidates)),
             "candidates": len(candidates),
             "messages_read": min(len(left), failures.READ),
-            "what_to_do": "open the runs and do what their messages say, then launch the objects again (job "
-            "enqueue_objects with object_ids). What fails for what the objects themselves are may be frozen, and wants "
-            "a detector: docs/guides/detectors-and-events.md",
+            "what_to_do": "open the runs and do what their messages say, then launch the objects again: job "
+            "requeue_failed, or passari-dagster requeue-failed --reason. Each new run is linked to the failed one, and "
+            "objects whose confirmation failed are taken, too. What fails for what the objects themselves are may be "
+            "frozen, and wants a detector: docs/guides/detectors-and-events.md",
         },
     )
 
