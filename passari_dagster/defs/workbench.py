@@ -34,15 +34,24 @@ def workflow_overview(context: dg.AssetExecutionContext) -> dg.MaterializeResult
     Counted each hour. The numbers are plotted over time; the picture shows the way of the objects.
     """
     env: Environment = context.resources.environment
-    counts = {**overview.count(env), "failed": len(failures.left(env, context.instance))}
-    runs = context.instance.get_runs_count(dg.RunsFilter(job_name=launch.JOB_NAME, statuses=UNFINISHED))
+    counted = counts(env, context.instance)
     return dg.MaterializeResult(
         metadata={
-            "overview": dg.MetadataValue.md(overview.markdown(counts)),
-            **counts,
-            "runs_queued_or_live": runs,
+            "overview": dg.MetadataValue.md(overview.markdown(counted)),
+            **counted,
+            "runs_queued_or_live": unfinished_runs(context.instance),
         }
     )
+
+
+def counts(env: Environment, instance: dg.DagsterInstance) -> dict[str, int]:
+    """How many objects are in each place of `overview.KEYS`."""
+    return {**overview.count(env), "failed": len(failures.left(env, instance))}
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> int:
+    """How many runs of objects are queued or execute."""
+    return instance.get_runs_count(dg.RunsFilter(job_name=launch.JOB_NAME, statuses=UNFINISHED))
 
 
 @dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"})
