@@ -96,7 +96,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
 
     frozen = materialized(system, "frozen_objects")
     assert (frozen["frozen"], frozen["reasons"], frozen["frozen_by_people"]) == (4, 3, 3)
-    assert frozen["by_reason"].startswith("![frozen objects by reason](data:image/png;base64,")
+    assert frozen["picture"].startswith("![frozen objects by reason](data:image/png;base64,")
     assert "| 2 | 2 | On loan \\| until 2027 |" in frozen["by_reason"]
     assert re.search(r"\| 1 \| 0 \| .*psd", frozen["by_reason"], re.IGNORECASE)
     log = materialized(system, "audit_log")

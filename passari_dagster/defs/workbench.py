@@ -65,7 +65,8 @@ def frozen_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[No
         reasons = statistics.frozen_by_reason(session)
     return dg.MaterializeResult(
         metadata={
-            "by_reason": dg.MetadataValue.md(frozen.markdown(reasons)),
+            "by_reason": dg.MetadataValue.md(frozen.table(reasons)),
+            "picture": dg.MetadataValue.md(frozen.drawn(reasons)),
             "frozen": sum(each.objects for each in reasons),
             "frozen_by_people": sum(each.by_people for each in reasons),
             "reasons": len(reasons),

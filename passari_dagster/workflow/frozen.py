@@ -19,19 +19,21 @@ _BAR, _MARGIN = 0.27, 0.14
 """Inches that a bar takes of the height, and what is left free above and below all of them."""
 
 
-def markdown(reasons: Sequence[FrozenReason]) -> str:
-    """The picture, and below it the table, for Dagster's pages.
+def table(reasons: Sequence[FrozenReason]) -> str:
+    """The reasons, for Dagster's pages.
 
     Arguments:
         reasons: those of most objects first.
     """
-    if not reasons:
-        return "no object is frozen"
-    lines = [picture.in_markdown(draw(reasons), "frozen objects by reason"), ""]
-    lines += ["| objects | frozen by people | reason |", "|---|---|---|"]
+    lines = ["| objects | frozen by people | reason |", "|---|---|---|"]
     for each in reasons[:REASONS]:
         lines.append(f"| {each.objects} | {each.by_people} | {in_markdown(each.reason) or _NONE} |")
     return "\n".join(lines)
+
+
+def drawn(reasons: Sequence[FrozenReason]) -> str:
+    """The picture, for Dagster's pages. It is not with the table, which is short enough to be shown without a click."""
+    return picture.in_markdown(draw(reasons), "frozen objects by reason") if reasons else "no object is frozen"
 
 
 def draw(reasons: Sequence[FrozenReason]) -> bytes:
