@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 from passari_dagster import settings
-from passari_dagster.commands import cancelling, freezing, look, polling, recovering, requeueing, resetting
+from passari_dagster.commands import cancelling, freezing, look, polling, recovering, requeueing, resetting, watch
 from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
@@ -370,6 +370,8 @@ def preflight(
     raise typer.Exit(code)
 
 
+app.command()(watch.overview)
+app.command()(watch.audit_log)
 app.command()(look.packages)
 app.command()(look.frozen)
 app.command()(look.object_dossier)

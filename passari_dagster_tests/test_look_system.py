@@ -14,6 +14,7 @@ import pytest
 
 from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import FreezeSource
+from passari_dagster.workflow.overview import KEYS
 from passari_dagster_tests.running import Running
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("look"), pytest.mark.timeout(600)]
@@ -129,6 +130,34 @@ def test_frozen_objects_by_the_command_line(running: Running, frozen: int) -> No
         told = json.loads(output(running, "frozen", "--json", *arguments))
         assert [each["object_id"] for each in told["objects"]] == [frozen]
     assert "0 frozen objects were found" in output(running, "frozen", "--reason", "lent")
+
+
+def test_the_overview_by_the_command_line_is_that_of_the_asset(running: Running, preserved: int, frozen: int) -> None:
+    running.wait(lambda: not running.webserver.runs("preserve_object", ("QUEUED", "STARTED")), "runs to end")
+    text = output(running, "overview")
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.endswith("0 runs of objects are queued or live\n")
+    told = json.loads(output(running, "overview", "--json"))
+    assert set(told) == {*KEYS, "runs_queued_or_live"}
+    assert told["preserved"] >= 1, preserved
+    assert told["frozen"] >= 1, frozen
+    running.run("overview")
+    data = running.webserver.ask(
+        "query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ...on Asset { assetMaterializations(limit: 1) {"
+        "metadataEntries { label ...on IntMetadataEntry { intValue } } } } } }",
+        key={"path": ["workflow_overview"]},
+    )
+    (latest,) = data["assetOrError"]["assetMaterializations"]
+    assert {entry["label"]: entry["intValue"] for entry in latest["metadataEntries"] if "intValue" in entry} == told
+
+
+def test_the_audit_log_by_the_command_line(running: Running, preserved: int) -> None:
+    text = output(running, "audit-log", "--object", str(preserved))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "enqueue_objects" in text
+    (event,) = json.loads(output(running, "audit-log", "--object", str(preserved), "--json"))["events"]
+    assert (event["action"], preserved in event["object_ids"]) == ("enqueue_objects", True)
+    assert output(running, "audit-log", "--since", "2999-12-31").endswith("nothing was done\n")
 
 
 SET_TITLE = """

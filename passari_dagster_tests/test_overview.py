@@ -121,6 +121,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert re.search(rf"has no verdict.*\[{unforeseen}\]\(/runs/", failed["detector_candidates"])
     assert "private key" not in failed["detector_candidates"]
     assert "holds no private key" in failed["by_message"]
+    assert "requeue_failed" in failed["what_to_do"]
     assert re.search(rf"\| 1 \| download\\_object \| retries spent \|.*\[{spent}\]\(/runs/", failed["by_message"])
     refused = checked(system, "workflow_overview", "no_rejections_unhandled")
     assert (refused["success"], refused["objects"], refused["first_ids"]) == (False, 1, str(made.rejected))
@@ -130,6 +131,7 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
 
     frozen = materialized(system, "frozen_objects")
     assert (frozen["frozen"], frozen["reasons"], frozen["frozen_by_people"]) == (4, 3, 3)
+    assert frozen["picture"].startswith("![frozen objects by reason](data:image/png;base64,")
     assert "| 2 | 2 | On loan \\| until 2027 |" in frozen["by_reason"]
     assert re.search(r"\| 1 \| 0 \| .*psd", frozen["by_reason"], re.IGNORECASE)
     log = materialized(system, "audit_log")

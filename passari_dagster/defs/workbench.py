@@ -13,15 +13,13 @@ from passari_dagster.catalogue import statistics
 from passari_dagster.catalogue.statistics import Listed
 from passari_dagster.defs import assets, failures, launch
 from passari_dagster.run_queue.dagster_internals import UNFINISHED, UnresolvedAssetJobDefinition
-from passari_dagster.workflow import audit, overview, standing
+from passari_dagster.workflow import audit, frozen, overview, standing
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.shown import in_markdown
 
 JOB_NAME = "overview"
 GROUP = "workbench"
 EVENTS = 200
-REASONS = 100
-"""Most reasons of the table of frozen objects; they are counted exactly beyond."""
 
 
 @dg.asset(
@@ -36,33 +34,39 @@ def workflow_overview(context: dg.AssetExecutionContext) -> dg.MaterializeResult
     Counted each hour. The numbers are plotted over time; the picture shows the way of the objects.
     """
     env: Environment = context.resources.environment
-    counts = {**overview.count(env), "failed": len(failures.left(env, context.instance))}
-    runs = context.instance.get_runs_count(dg.RunsFilter(job_name=launch.JOB_NAME, statuses=UNFINISHED))
+    counted = counts(env, context.instance)
     return dg.MaterializeResult(
         metadata={
-            "overview": dg.MetadataValue.md(overview.markdown(counts)),
-            **counts,
-            "runs_queued_or_live": runs,
+            "overview": dg.MetadataValue.md(overview.markdown(counted)),
+            **counted,
+            "runs_queued_or_live": unfinished_runs(context.instance),
         }
     )
 
 
+def counts(env: Environment, instance: dg.DagsterInstance) -> dict[str, int]:
+    """How many objects are in each place of `overview.KEYS`."""
+    return {**overview.count(env), "failed": len(failures.left(env, instance))}
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> int:
+    """How many runs of objects are queued or execute."""
+    return instance.get_runs_count(dg.RunsFilter(job_name=launch.JOB_NAME, statuses=UNFINISHED))
+
+
 @dg.asset(group_name=GROUP, required_resource_keys={"environment"}, kinds={"postgres"})
 def frozen_objects(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Objects that are kept out of the workflow, by reason; how many a person froze, and how many the workflow.
+    """Objects that are kept out of the workflow, by reason, with a picture; how many were frozen by people.
 
     Which they are tells passari-dagster frozen.
     """
     env: Environment = context.resources.environment
     with env.transaction() as session:
         reasons = statistics.frozen_by_reason(session)
-    lines = ["| objects | frozen by people | reason |", "|---|---|---|"]
-    for each in reasons[:REASONS]:
-        reason = in_markdown(each.reason, whole=True) or "(none given)"  # objects are unfrozen by all of it
-        lines.append(f"| {each.objects} | {each.by_people} | {reason} |")
     return dg.MaterializeResult(
         metadata={
-            "by_reason": dg.MetadataValue.md("\n".join(lines)),
+            "by_reason": dg.MetadataValue.md(frozen.table(reasons)),
+            "picture": dg.MetadataValue.md(frozen.drawn(reasons)),
             "frozen": sum(each.objects for each in reasons),
             "frozen_by_people": sum(each.by_people for each in reasons),
             "reasons": len(reasons),
@@ -118,9 +122,10 @@ def no_objects_left_failed(context: dg.AssetCheckExecutionContext) -> dg.AssetCh
             "detector_candidates": dg.MetadataValue.md(standing.markdown_clusters(candidates)),
             "candidates": len(candidates),
             "messages_read": min(len(left), failures.READ),
-            "what_to_do": "open the runs and do what their messages say, then launch the objects again (job "
-            "enqueue_objects with object_ids). What fails for what the objects themselves are may be frozen, and wants "
-            "a detector: docs/guides/detectors-and-events.md",
+            "what_to_do": "open the runs and do what their messages say, then launch the objects again: job "
+            "requeue_failed, or passari-dagster requeue-failed --reason. Each new run is linked to the failed one, and "
+            "objects whose confirmation failed are taken, too. What fails for what the objects themselves are may be "
+            "frozen, and wants a detector: docs/guides/detectors-and-events.md",
         },
     )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 
 from passari_dagster.catalogue import eligibility, statistics
+from passari_dagster.workflow import picture
 from passari_dagster.workflow.environment import Environment
 
 FLOW = {
@@ -26,7 +25,7 @@ ASIDE = {
 }
 """Where objects leave the way, from which place, and what that is called."""
 KEYS = (*FLOW, *ASIDE)
-_MEANING = {
+MEANING = {
     "eligible": "may be enqueued now, or wait in the queue; also those that are preserved and have changed since",
     "downloading": "are downloaded, or wait for their first step",
     "downloaded": "wait for their package, or it is made",
@@ -38,9 +37,10 @@ _MEANING = {
     "frozen": "are kept out of the workflow, by the workflow or by a person",
     "rejected": "their latest package was rejected",
 }
-_COLOURS = {"preserved": "#d5efdc", "failed": "#f8d3d0", "frozen": "#d6e6f7", "rejected": "#fae3c4"}
-_SIZE, _DPI = (9.2, 2.4), 80
-"""Inches, and dots in each."""
+"""What the number of a place tells."""
+_COLOURS = {"preserved": "#d5efdc", "failed": "#f8d3d0", "frozen": picture.FROZEN, "rejected": "#fae3c4"}
+_HEIGHT = 2.4
+"""Inches."""
 
 
 def count(env: Environment) -> dict[str, int]:
@@ -53,20 +53,16 @@ def count(env: Environment) -> dict[str, int]:
 
 def markdown(counts: Mapping[str, int]) -> str:
     """The picture, and below it what the numbers mean, for Dagster's pages."""
-    picture = base64.b64encode(draw(counts)).decode()
-    lines = [f"![how many objects are where](data:image/png;base64,{picture})", ""]
-    lines += ["| objects | |", "|---|---|", *(f"| {counts[key]:,} | {_MEANING[key]} |" for key in KEYS)]
+    lines = [picture.in_markdown(draw(counts), "how many objects are where"), ""]
+    lines += ["| objects | |", "|---|---|", *(f"| {counts[key]:,} | {MEANING[key]} |" for key in KEYS)]
     return "\n".join(lines)
 
 
 def draw(counts: Mapping[str, int]) -> bytes:
     """The way of the objects as a picture (PNG, some kilobytes): a box for each place, with the number in it."""
-    # Here and nowhere else: runs are forks of a small parent, and few of them draw.
-    from matplotlib.figure import Figure
-    from matplotlib.patches import FancyBboxPatch
-    from PIL import Image
+    from matplotlib.patches import FancyBboxPatch  # here, as in `picture.paper`
 
-    figure = Figure(figsize=_SIZE, dpi=_DPI)
+    figure = picture.paper(_HEIGHT)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(-0.5, len(FLOW) - 0.5)
@@ -81,15 +77,11 @@ def draw(counts: Mapping[str, int]) -> bytes:
     for origin, goal in arrows:
         (x, y), (to_x, to_y) = places[origin], places[goal]
         start, end = ((x + 0.42, y), (to_x - 0.42, to_y)) if y == to_y else ((x, y - 0.4), (to_x, to_y + 0.4))
-        axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": "#5b6678"})
+        axes.annotate("", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": picture.INK})
     for key, (x, y) in places.items():
-        box = FancyBboxPatch((x - 0.36, y - 0.36), 0.72, 0.72, boxstyle="round,pad=0.04", edgecolor="#5b6678")
+        box = FancyBboxPatch((x - 0.36, y - 0.36), 0.72, 0.72, boxstyle="round,pad=0.04", edgecolor=picture.INK)
         box.set_facecolor(_COLOURS.get(key, "#eef1f6"))
         axes.add_patch(box)
         axes.text(x, y + 0.16, f"{counts[key]:,}", ha="center", va="center", fontsize=11, fontweight="bold")
-        axes.text(x, y - 0.18, names[key], ha="center", va="center", fontsize=8, color="#2d3748")
-    full = io.BytesIO()
-    figure.savefig(full, format="png")
-    small = io.BytesIO()
-    Image.open(full).convert("RGB").quantize(24, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
-    return small.getvalue()
+        axes.text(x, y - 0.18, names[key], ha="center", va="center", fontsize=8, color=picture.LETTERS)
+    return picture.png(figure)
