@@ -143,6 +143,8 @@ class _Reset:
                 package.sip_filename if package is not None else f"{self.env.now():%Y%m%d}_Object_{object_id}-lost.tar"
             )
             if self.perform:
+                with self.env.transaction() as session:
+                    self.deed.record(session, [object_id])  # before: of what is deleted nothing else tells
                 if package is not None and package.rest == "cancelled":
                     journal.forget(self.env, object_id, name)
                 self._delete_files(object_id, name)

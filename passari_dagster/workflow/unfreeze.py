@@ -89,7 +89,7 @@ def unfreeze(
     left = set(among or ())
     after = 0
     while True:
-        refused = _cancel_the_open(env, selection, after, log, dry_run=dry_run)
+        refused, recorded = _cancel_the_open(env, deed, selection, after, log, dry_run=dry_run)
         with env.transaction() as session:
             batch = freezing.frozen_objects(
                 session, reason=selection.reason or None, among=among, after=after, limit=BATCH
@@ -99,7 +99,7 @@ def unfreeze(
             if ids and not dry_run:
                 freezing.unfreeze(session, ids)
                 freezing.drop_latest_packages(session, [row.id for row, package in chosen if _is_dropped(package)])
-                deed.record(session, ids)
+                deed.record(session, [object_id for object_id in ids if object_id not in recorded])
         if not batch:
             break
         after = batch[-1][0].id
@@ -137,26 +137,33 @@ def _detail(row: MuseumObject, package: MuseumPackage | None) -> str:
     return "; ".join(told)
 
 
-def _cancel_the_open(env: Environment, selection: Selection, after: int, log: Log, *, dry_run: bool) -> dict[int, str]:
+def _cancel_the_open(
+    env: Environment, deed: Deed, selection: Selection, after: int, log: Log, *, dry_run: bool
+) -> tuple[dict[int, str], set[int]]:
     """Of the next objects: remove what is left here of former packages, and cancel those that are open and were not
     sent, as passari-workflow may have left them.
 
     Returns:
-        objects that must be left alone, and why.
+        objects that must be left alone, and why; and objects of which the audit log tells already.
     """
     with env.transaction() as session:
         batch = freezing.frozen_objects(
             session, reason=selection.reason or None, among=selection.object_ids or None, after=after, limit=BATCH
         )
     refused: dict[int, str] = {}
+    recorded: set[int] = set()
     for row, package in batch:
         workspace = Workspace(env.settings.package_dir, row.id)
         try:
             if package is not None and package.is_open:
                 if not _is_with_the_dps(package) and not dry_run:
-                    cancel_package(env, row.id, log)
+                    cancel_package(env, row.id, log, deed=deed)
+                    recorded.add(row.id)
             elif workspace.root.exists() and not dry_run:
                 with env.lock(locks.object_lock(row.id), wait=0):
+                    with env.transaction() as session:
+                        deed.record(session, [row.id])
+                    recorded.add(row.id)
                     if package is not None and package.sip_filename is not None:
                         workspace.archive_logs(env.settings.archive_dir, package.sip_filename)
                     workspace.delete()
@@ -164,7 +171,7 @@ def _cancel_the_open(env: Environment, selection: Selection, after: int, log: Lo
             refused[row.id] = "its lock is held: a run of it executes, or was killed a moment ago"
         except (PassariError, OSError) as error:
             refused[row.id] = str(error)
-    return refused
+    return refused, recorded
 
 
 def earlier(env: Environment, run_ids: Collection[str], *, limit: int) -> list[int]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from passari_dagster import locks
+from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.eligibility import why_not
-from passari_dagster.catalogue.models import FreezeSource
+from passari_dagster.catalogue.models import FreezeSource, MuseumObject
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.workflow import enqueue, freeze, preserve, reenqueue, unfreeze
 from passari_dagster.workflow.audit import Actor, Event, events
@@ -76,6 +77,13 @@ def told(tally: Tally) -> dict[int, tuple[str, str]]:
 def audited(env: Environment) -> list[Event]:
     with env.transaction() as session:
         return events(session, limit=100)
+
+
+def freeze_as_passari_workflow_did(env: Environment, object_id: int) -> None:
+    """Frozen, and its package is open still."""
+    with env.transaction() as session:
+        row = session.get_one(MuseumObject, object_id)
+        row.frozen, row.freeze_reason = True, REASON
 
 
 def is_eligible(env: Environment, object_id: int) -> bool:
@@ -254,7 +262,57 @@ def test_killed_after_the_commit_the_rest_is_done_by_the_next_call(
     assert runs.cancelled == ["queued"]
     assert not any(env.settings.package_dir.iterdir())
     assert list(env.settings.archive_dir.rglob("download-object.log.gz"))
-    assert len(audited(env)) == 1
+    assert [event.objects for event in audited(env)] == [1, 1], "each call tells what it did"
+    do_freeze(env, object_id, runs=runs, delete_workspaces=True)
+    assert len(audited(env)) == 2
+
+
+@pytest.mark.parametrize("left", ["a queued run", "files"])
+def test_what_is_done_to_one_that_is_frozen_already_is_in_the_audit_log(
+    house: House, env: Environment, left: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    do_freeze(env, object_id)
+    runs = FakeRuns(waiting={object_id: ["queued"]} if left == "a queued run" else {})
+    tally = do_freeze(env, object_id, runs=runs, delete_workspaces=left == "files", reason="clean up")
+    assert told(tally)[object_id][0] == "frozen already"
+    event, _ = audited(env)
+    assert (event.action, event.reason, event.object_ids) == ("freeze_objects", "clean up", (object_id,))
+
+
+def test_an_unfreeze_that_is_killed_in_the_middle_is_in_the_audit_log(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled, with_files = eligible_objects(house, env, 2)
+    for object_id in (cancelled, with_files):
+        preserve.download_object(env, object_id, quiet)
+    do_freeze(env, with_files)
+    freeze_as_passari_workflow_did(env, cancelled)
+
+    def die(*_args: Any) -> None:
+        raise Killed("before the objects are unfrozen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(freezing, "unfreeze", die)
+        with pytest.raises(Killed):
+            do_unfreeze(env, Selection(REASON))
+    assert package(env, cancelled).cancelled
+    assert not any(env.settings.package_dir.iterdir())
+    event, *_ = audited(env)
+    assert (event.action, event.object_ids) == ("unfreeze_objects", (cancelled, with_files))
+    do_unfreeze(env, Selection(REASON))
+    assert [event.object_ids for event in audited(env)][:2] == [(cancelled, with_files)] * 2
+
+
+def test_what_is_told_with_the_cancelled_package_is_not_told_twice(house: House, env: Environment) -> None:
+    cancelled, other = eligible_objects(house, env, 2)
+    preserve.download_object(env, cancelled, quiet)
+    for object_id in (cancelled, other):
+        freeze_as_passari_workflow_did(env, object_id)
+    assert do_unfreeze(env, Selection(REASON)).tally.counts == {"unfrozen": 2}
+    (event,) = audited(env)
+    assert event.object_ids == (cancelled, other)
 
 
 def test_objects_are_unfrozen_by_their_exact_reason_by_ids_or_both(env: Environment) -> None:
