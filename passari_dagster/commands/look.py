@@ -105,6 +105,7 @@ def frozen(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Count frozen objects by reason; with --reason or --search, list them."""
+    from passari_dagster.catalogue.freezing import NONE_GIVEN
     from passari_dagster.catalogue.statistics import count_frozen, frozen_by_reason, frozen_objects
     from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import plain
@@ -118,7 +119,7 @@ def frozen(
                 if as_json:
                     print_json({"reasons": [dataclasses.asdict(each) for each in counts]})
                     return
-                rows = [(each.objects, each.by_people, plain(each.reason) or "(none given)") for each in counts]
+                rows = [(each.objects, each.by_people, plain(each.reason) or NONE_GIVEN) for each in counts]
                 numbers = [Column(name, no_wrap=True, justify="right") for name in ("objects", "by people")]
                 print_table(console, [*numbers, Column("reason")], rows)
                 console.print(f"{sum(each.objects for each in counts)} objects are frozen", highlight=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.packages import PackageFacts
@@ -17,7 +19,13 @@ ACTION = "cancel"
 
 
 def cancel_package(
-    env: Environment, object_id: int, log: Log, *, resend: bool = False, deed: Deed | None = None
+    env: Environment,
+    object_id: int,
+    log: Log,
+    *,
+    resend: bool = False,
+    deed: Deed | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Cancel the object's open package; the object is eligible again, and its next package has a new name.
 
@@ -25,6 +33,7 @@ def cancel_package(
         resend: also cancel a package that was, or may have been, sent and that the DPS does not show. If the DPS has
             it all the same, it gets the object a second time; only a person can rule that out.
         deed: for the audit log; None: it is part of what is recorded otherwise.
+        dry_run: only find out whether it would be refused. The DPS is asked, too.
 
     Raises:
         LockBusyError: a run of the object executes.
@@ -32,7 +41,7 @@ def cancel_package(
     """
     workspace = Workspace(env.settings.package_dir, object_id)
     with env.lock(locks.object_lock(object_id), wait=0):
-        if restored := journal.recover(env, object_id, log):
+        if restored := _would_recover(env, object_id) if dry_run else journal.recover(env, object_id, log):
             # Not what the caller thinks of: they looked at what the database said before.
             raise PermanentFailure(
                 f"the database had lost that {restored[-1]} was sent, and knows it again: look at it, then cancel it "
@@ -40,7 +49,7 @@ def cancel_package(
             )
         with env.transaction() as session:
             package = packages.latest(session, object_id)
-        if package is not None and package.rest == "cancelled":
+        if package is not None and package.rest == "cancelled" and not dry_run:
             journal.forget(env, object_id, package.sip_filename)  # killed before it did, perhaps
         if package is None or not package.open:
             raise PermanentFailure(f"object {object_id} has no package in the workflow")
@@ -48,7 +57,7 @@ def cancel_package(
         # Not `packaged`: a package that was begun anew after its files were lost may have been sent in part before.
         if package.sip_size is not None or package.intended:
             with Dps(env.settings.dps) as dps:
-                removed, place = remove_what_was_cut(dps, package)
+                removed, place = (would_remove if dry_run else remove_what_was_cut)(dps, package)
             if place is not Place.NOWHERE:
                 raise PermanentFailure(f"{name} is with the DPS ({place.value}): its verdict is waited for")
             never_renamed = removed and not package.uploaded
@@ -57,6 +66,8 @@ def cancel_package(
                     f"{name} was sent at {package.submission_date}, and the DPS may be at work on it. If the DPS "
                     "says that it has it not, cancel it with --resend"
                 )
+        if dry_run:
+            return
         with env.transaction() as session:
             packages.cancel(session, package.package_id)
             if deed is not None:
@@ -65,6 +76,12 @@ def cancel_package(
         log(f"{name} is cancelled; object {object_id} may be enqueued again")
         workspace.archive_logs(env.settings.archive_dir, name)
         workspace.delete()
+
+
+def _would_recover(env: Environment, object_id: int) -> list[str]:
+    with env.transaction() as session, contextlib.ExitStack() as stack:
+        stack.callback(session.begin_nested().rollback)
+        return journal.restore(env, session, object_id)
 
 
 def remove_what_was_cut(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
@@ -76,3 +93,9 @@ def remove_what_was_cut(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
     # In this order: until there is nothing left to rename, a rename that was cut short may still be carried out.
     removed = dps.remove_incomplete(package.sip_filename)
     return removed, dps.find(package.sip_filename, objid(package.object_id), package.created).place
+
+
+def would_remove(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
+    """What `remove_what_was_cut` would answer; nothing is removed."""
+    place = dps.find(package.sip_filename, objid(package.object_id), package.created).place
+    return (True, Place.NOWHERE) if place is Place.INCOMPLETE else (False, place)

@@ -20,9 +20,8 @@ from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import audit, journal
 from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
-from passari_dagster.workflow.cancel import remove_what_was_cut
+from passari_dagster.workflow.cancel import remove_what_was_cut, would_remove
 from passari_dagster.workflow.environment import Environment, Log
-from passari_dagster.workflow.museum_toolkit import objid
 
 ACTION = "freeze_objects"
 FROZEN, ALREADY, REPLACED = "frozen", "frozen already", "frozen already, new reason"
@@ -200,11 +199,7 @@ def _is_cancelled(dps: Dps, package: PackageFacts | None, *, dry_run: bool) -> b
     # Not `packaged`: see `cancel`.
     if package.sip_size is None and not package.intended:
         return True
-    if dry_run:
-        place = dps.find(package.sip_filename, objid(package.object_id), package.created).place
-        removed = place is Place.INCOMPLETE
-    else:
-        removed, place = remove_what_was_cut(dps, package)
+    removed, place = (would_remove if dry_run else remove_what_was_cut)(dps, package)
     if place in (Place.NOWHERE, Place.INCOMPLETE):
         return removed or not package.intended
     if package.intended:
