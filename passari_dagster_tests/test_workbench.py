@@ -105,6 +105,11 @@ def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: R
     running.passari("freeze", str(first), "--reason", " ", code=1)
     running.passari("unfreeze", "--reason", "why not", code=1)
 
+    preview = json.loads(
+        running.passari("unfreeze", "--with-reason", "other", "--reason", "cleared", "--enqueue", "--dry-run", "--json")
+    )
+    assert (preview["counts"], preview["chosen"], preview["backfill"]) == ({"unfrozen": 1}, [second], None)
+    assert running.stages(second) == ["frozen"]
     done = json.loads(
         running.passari(
             *("unfreeze", "--with-object-ids", f"{first},{second}", "--with-reason", "other", "--reason", "cleared"),
@@ -122,6 +127,8 @@ def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: R
 def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: Running) -> None:
     by_job, by_command, good = running.good_objects()[FIRST + 5 : FIRST + 8]
     rejected(running, by_job, by_command)
+    preview = running.passari("reenqueue", str(by_command), "--reason", "DPS at fault", "--dry-run")
+    assert "dry run, nothing is done: 1 objects would be enqueued" in preview
     told = failed(running, "reenqueue_objects", config("reenqueue", object_ids=[by_job, good], reason="DPS at fault"))
     assert f"{good}: its latest package was not rejected" in told
     said = running.passari("reenqueue", str(by_command), "--reason", "DPS at fault")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.models import FreezeSource, MuseumObject, MuseumPackage
 from passari_dagster.catalogue.packages import object_row
+
+WITHOUT = ""
+"""Of objects that are frozen without a reason, as passari-workflow may have left them."""
+NONE_GIVEN = "(none given)"
+"""How people are told that, and say it."""
 
 
 def freeze(session: Session, object_id: int, *, reason: str, source: FreezeSource) -> None:
@@ -32,7 +37,7 @@ def frozen_objects(
     """Some frozen objects by id, each with its latest package; their rows are locked until the transaction's end.
 
     Arguments:
-        reason: only those that are frozen for exactly this; None: for whatever.
+        reason: only those that are frozen for exactly this; `WITHOUT`: for none; None: for whatever.
         among: consider these only; None: all.
         after: only objects with a greater id.
         limit: most objects.
@@ -47,7 +52,7 @@ def frozen_objects(
         .execution_options(populate_existing=True)
     )
     if reason is not None:
-        query = query.where(MuseumObject.freeze_reason == reason)
+        query = query.where(func.coalesce(MuseumObject.freeze_reason, WITHOUT) == reason)
     if among is not None:
         query = query.where(MuseumObject.id.in_(among))
     return [(row, package) for row, package in session.execute(query)]

@@ -59,7 +59,7 @@ def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json
     else:
         print_tally(console, tally)
         if launched is not None:
-            _print_launched(console, launched)
+            _print_launched(console, launched, dry_run=tally.dry_run)
     if tally.refused and not tally.dry_run:
         raise typer.Exit(1)
 
@@ -74,28 +74,41 @@ def _launched_json(launched: Launched) -> dict[str, Any]:
     }
 
 
-def _print_launched(console: Console, launched: Launched) -> None:
+def _print_launched(console: Console, launched: Launched, *, dry_run: bool) -> None:
     from passari_dagster.workflow.bulk import SAMPLE
 
     chosen = launched.chosen
     rows = [(object_id, why) for object_id, why in sorted(chosen.refused.items())]
     if rows:
         print_table(console, ("object", "not enqueued, because"), rows[:SAMPLE])
-        console.print(f"{len(rows)} objects are not enqueued")
+        console.print(f"{len(rows)} objects {'would not be' if dry_run else 'are not'} enqueued")
     if chosen.left:
         console.print(f"{chosen.left} objects are left: the cap on partition keys (partition_cap) is reached")
-    first = ", ".join(map(str, chosen.ids[:SAMPLE])) + (", …" if len(chosen.ids) > SAMPLE else "")
-    if first:
+    if chosen.ids:
+        more = len(chosen.ids) - SAMPLE
+        first = ", ".join(map(str, chosen.ids[:SAMPLE])) + (f", … and {more} more" if more > 0 else "")
         console.print(first, highlight=False)
-    done = f"enqueued, backfill {launched.backfill_id}" if launched.backfill_id else "would be enqueued"
-    console.print(f"{len(chosen.ids)} objects {done if chosen.ids else 'are enqueued'}", highlight=False)
+    if max(len(rows), len(chosen.ids)) > SAMPLE and dry_run:
+        console.print("--json lists all", highlight=False)
+    number = len(chosen.ids)
+    if dry_run:
+        console.print(f"dry run, nothing is done: {number} objects would be enqueued", highlight=False)
+    else:
+        done = f"enqueued, backfill {launched.backfill_id}" if launched.backfill_id else "are enqueued"
+        console.print(f"{number} objects {done}", highlight=False)
 
 
 def enqueue(
     object_count: Annotated[
         int | None, typer.Option("--object-count", min=1, help="how many; may be left out if ids are given")
     ] = None,
-    random: Annotated[bool, typer.Option("--random/--no-random", help="at random instead of by ascending id")] = False,
+    random: Annotated[
+        bool,
+        typer.Option(
+            "--random/--no-random",
+            help="at random instead of by ascending id; a preview is one draw, others are enqueued later",
+        ),
+    ] = False,
     object_ids: Annotated[str, typer.Option("--object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
@@ -116,7 +129,7 @@ def enqueue(
         if as_json:
             print_json({"dry_run": dry_run, **_launched_json(launched)})
         else:
-            _print_launched(console, launched)
+            _print_launched(console, launched, dry_run=dry_run)
 
 
 def freeze(
@@ -160,7 +173,8 @@ def freeze(
 def unfreeze(
     reason: ReasonOption,
     with_reason: Annotated[
-        str | None, typer.Option("--with-reason", help="objects that are frozen for exactly this reason")
+        str | None,
+        typer.Option("--with-reason", help="objects that are frozen for exactly this reason; (none given): for none"),
     ] = None,
     with_object_ids: Annotated[str, typer.Option("--with-object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
     enqueue_: Annotated[bool, typer.Option("--enqueue/--no-enqueue", help="then enqueue what is eligible")] = False,
@@ -191,6 +205,8 @@ def unfreeze(
             )
             if done.ids and not dry_run:
                 launched = _launch(env, instance, held, done.ids, reason=reason)
+            elif enqueue_ and dry_run:
+                launched = launch.would_launch(env, instance, use_case.would_enqueue, done.ids)
         _print(console, done.tally, launched, as_json=as_json)
 
 
@@ -221,4 +237,6 @@ def reenqueue(
             )
             if done.ids and not dry_run:
                 launched = _launch(env, instance, held, done.ids, reason=reason)
+            elif dry_run:
+                launched = launch.would_launch(env, instance, use_case.would_enqueue, done.ids)
         _print(console, done.tally, launched, as_json=as_json)

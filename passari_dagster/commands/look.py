@@ -105,6 +105,7 @@ def frozen(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Count frozen objects by reason; with --reason or --search, list them."""
+    from passari_dagster.catalogue.freezing import NONE_GIVEN
     from passari_dagster.catalogue.statistics import count_frozen, frozen_by_reason, frozen_objects
     from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import plain
@@ -121,7 +122,7 @@ def frozen(
                 # Each reason whole and on one line, however wide the terminal: objects are unfrozen by exactly that.
                 console.print("objects  by people  reason")
                 for each in counts:
-                    told = plain(each.reason, whole=True) or "(none given)"
+                    told = plain(each.reason, whole=True) or NONE_GIVEN
                     line = f"{each.objects:>7}  {each.by_people:>9}  {told}"
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print(f"{sum(each.objects for each in counts)} objects are frozen", highlight=False)

@@ -12,7 +12,8 @@ from passari_dagster import locks
 from passari_dagster.defs import launch
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.errors import PermanentFailure
-from passari_dagster.workflow.bulk import SAMPLE, Tally
+from passari_dagster.workflow.bulk import SAMPLE, Tally, lines_of_ids
+from passari_dagster.workflow.enqueue import Chosen
 from passari_dagster.workflow.environment import Environment
 
 
@@ -25,11 +26,19 @@ def told_once() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-def tell(context: dg.OpExecutionContext, tally: Tally, more: Mapping[str, Any] | None = None) -> None:
+def sample(env: Environment, *, dry_run: bool) -> int:
+    """How many objects of each outcome a job keeps: a preview tells all that it may, an action the first ones."""
+    return max(SAMPLE, env.settings.workflow.partition_cap) if dry_run else SAMPLE
+
+
+def tell(
+    context: dg.OpExecutionContext, tally: Tally, more: Mapping[str, Any] | None = None, *, each: bool = False
+) -> None:
     """Add the outcome to the op's output, and log it.
 
     Arguments:
         more: metadata of the action's own.
+        each: log each object that is kept; the action itself has not.
 
     Raises:
         dg.Failure: something was refused; tells what, with the same metadata.
@@ -38,6 +47,8 @@ def tell(context: dg.OpExecutionContext, tally: Tally, more: Mapping[str, Any] |
     metadata = {**numbers, "objects": dg.MetadataValue.md(tally.markdown()), **(more or {})}
     if tally.refused and not tally.dry_run:
         raise dg.Failure(f"{tally.summary}. {refusals(tally)}", metadata=metadata, allow_retries=False)
+    for line in tally.lines() if each else ():
+        context.log.info(line)
     context.log.info(tally.summary)
     context.add_output_metadata(metadata)
 
@@ -45,6 +56,35 @@ def tell(context: dg.OpExecutionContext, tally: Tally, more: Mapping[str, Any] |
 def refusals(tally: Tally) -> str:
     """The first objects to which nothing was done, and why."""
     return "; ".join(f"{entry.object_id}: {entry.detail}" for entry in tally.refusals)
+
+
+def preview_of_enqueue(
+    context: dg.OpExecutionContext, would_enqueue: launch.WouldEnqueue, object_ids: Sequence[int]
+) -> dict[str, Any]:
+    """Say which of the objects `enqueue_again` would launch; answers metadata that tells of it."""
+    env: Environment = context.resources.environment
+    chosen = launch.would_launch(env, context.instance, would_enqueue, object_ids).chosen
+    log_chosen(context, chosen)
+    return {
+        "enqueued": 0,
+        "would_be_enqueued": len(chosen.ids),
+        "not_eligible": len(chosen.refused),
+        "left": chosen.left,
+    }
+
+
+def log_chosen(context: dg.OpExecutionContext, chosen: Chosen) -> None:
+    """Log every object that would be enqueued, and every one that would not, under its reason."""
+    reasons: dict[str, list[int]] = {}
+    for object_id, why in sorted(chosen.refused.items()):
+        reasons.setdefault(f"not enqueued, {why}", []).append(object_id)
+    for told, ids in [("would be enqueued", chosen.ids), *reasons.items()]:
+        for line in lines_of_ids(told, ids):
+            context.log.info(line)
+    if chosen.left:
+        context.log.warning(
+            f"{chosen.left} objects would be left: the cap on partition keys (partition_cap) is reached"
+        )
 
 
 def enqueue_again(

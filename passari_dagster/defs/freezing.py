@@ -58,14 +58,18 @@ class UnfreezeConfig(dg.Config):
     """Which objects to unfreeze: by reason, by ids, or those to which both apply."""
 
     with_reason: str | None = Field(
-        default=None, description="objects that are frozen for exactly this reason; may be left out if ids are given"
+        default=None,
+        description="objects that are frozen for exactly this reason, or for none: (none given), as the asset "
+        "frozen_objects shows it; may be left out if ids are given",
     )
     with_object_ids: list[int] = Field(
         default_factory=list, description="ids of objects; may be left out if a reason is given"
     )
     reason: str = Field(min_length=1, description="why they are unfrozen; it is kept in the audit log")
     enqueue: bool = Field(default=False, description="also enqueue those that are eligible then")
-    dry_run: bool = Field(default=False, description="only say what would be done")
+    dry_run: bool = Field(
+        default=False, description="only say what would be done, and with enqueue what would be enqueued then"
+    )
 
 
 @dg.op(name="unfreeze", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
@@ -83,13 +87,16 @@ def unfreeze_op(context: dg.OpExecutionContext, config: UnfreezeConfig) -> None:
             log=context.log.info,
             dry_run=config.dry_run,
             keep=keep,
+            sample=bulk.sample(env, dry_run=config.dry_run),
         )
         if config.enqueue and not config.dry_run:
             # This run may be the repetition of one that was killed when it had unfrozen some.
             before = unfreeze.earlier(env, launch.attempts(context.instance, context.run), limit=keep)
             ids = list(dict.fromkeys([*before, *done.ids]))
             more = bulk.enqueue_again(context, held, ids, reason=config.reason)
-    bulk.tell(context, done.tally, more)
+        elif config.enqueue:
+            more = bulk.preview_of_enqueue(context, unfreeze.would_enqueue, done.ids)
+    bulk.tell(context, done.tally, more, each=config.dry_run)
 
 
 @dg.job
@@ -103,7 +110,9 @@ class ReenqueueConfig(dg.Config):
 
     object_ids: list[int] = Field(min_length=1, description="ids of objects whose latest package was rejected")
     reason: str = Field(min_length=1, description="why it is worth another try; it is kept in the audit log")
-    dry_run: bool = Field(default=False, description="only say what would be done to each object")
+    dry_run: bool = Field(
+        default=False, description="only say what would be done to each object, and which would be enqueued then"
+    )
 
 
 @dg.op(name="reenqueue", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
@@ -123,10 +132,13 @@ def reenqueue_op(context: dg.OpExecutionContext, config: ReenqueueConfig) -> Non
             in_flight=launch.in_flight(context.instance, config.object_ids),
             log=context.log.info,
             dry_run=config.dry_run,
+            sample=bulk.sample(env, dry_run=config.dry_run),
         )
-        if not config.dry_run:
+        if config.dry_run:
+            more = bulk.preview_of_enqueue(context, reenqueue.would_enqueue, done.ids)
+        else:
             more = bulk.enqueue_again(context, held, [*before, *done.ids], reason=config.reason)
-    bulk.tell(context, done.tally, more)
+    bulk.tell(context, done.tally, more, each=config.dry_run)
 
 
 @dg.job

@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster import locks
-from passari_dagster.defs import assets, launch, outcomes
+from passari_dagster.defs import assets, bulk, launch, outcomes
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
@@ -15,6 +15,7 @@ from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefini
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import explain as use_case
 from passari_dagster.workflow import preserve
+from passari_dagster.workflow.enqueue import Chosen
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.preserve import Outcome, StepResult
 
@@ -136,7 +137,10 @@ class EnqueueConfig(dg.Config):
     object_count: int | None = Field(
         default=None, gt=0, description="how many objects; may be left out if object_ids are given"
     )
-    random: bool = Field(default=False, description="pick at random instead of by ascending id")
+    random: bool = Field(
+        default=False,
+        description="pick at random instead of by ascending id; a preview shows one draw, others are enqueued later",
+    )
     object_ids: list[int] = Field(default_factory=list, description="pick among these only")
     reason: str = Field(default="", description="why; it is kept in the audit log, and may be left out")
     dry_run: bool = Field(default=False, description="say what would be enqueued, and do nothing")
@@ -146,6 +150,15 @@ class EnqueueConfig(dg.Config):
         if self.object_count is None and not self.object_ids:
             raise ValueError("give object_count, object_ids, or both")
         return self
+
+
+def _log_what_is_left(context: dg.OpExecutionContext, chosen: Chosen) -> None:
+    for object_id, reason in sorted(chosen.refused.items())[:REFUSALS_LOGGED]:
+        context.log.warning(f"object {object_id} is not enqueued: {reason}")
+    for reason, number in Counter(chosen.refused.values()).items():
+        context.log.warning(f"{number} of the objects asked for: {reason}")
+    if chosen.left:
+        context.log.warning(f"{chosen.left} objects are left: the cap on partition keys (partition_cap) is reached")
 
 
 @dg.op(name="enqueue", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
@@ -171,12 +184,10 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
             backfill_id=backfill_id,
         )
     chosen, launched = done.chosen, done.backfill_id is not None
-    for object_id, reason in sorted(chosen.refused.items())[:REFUSALS_LOGGED]:
-        context.log.warning(f"object {object_id} is not enqueued: {reason}")
-    for reason, number in Counter(chosen.refused.values()).items():
-        context.log.warning(f"{number} of the objects asked for: {reason}")
-    if chosen.left:
-        context.log.warning(f"{chosen.left} objects are left: the cap on partition keys (partition_cap) is reached")
+    if config.dry_run:
+        bulk.log_chosen(context, chosen)
+    else:
+        _log_what_is_left(context, chosen)
     verb = "would be enqueued" if config.dry_run else "enqueued"
     context.log.info(f"{len(chosen.ids)} objects {verb}" + (f", backfill {backfill_id}" if launched else ""))
     context.add_output_metadata(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import dagster as dg
 import redis
@@ -199,6 +200,23 @@ def enqueue_eligible(
         audit.record(session, actor, ENQUEUE, now=now, reason=reason.strip(), details=details, object_ids=chosen.ids)
     launched = backfill(instance, repository(), chosen.ids, title=f"enqueue {what}", backfill_id=backfill_id)
     return Launched(chosen, launched)
+
+
+class WouldEnqueue(Protocol):
+    """A use case that says what `enqueue.choose` would choose when the use case has done its own part."""
+
+    def __call__(
+        self, env: Environment, object_ids: Sequence[int], *, in_flight: Collection[int], registered: Collection[int]
+    ) -> enqueue.Chosen:
+        """Nothing is changed."""
+
+
+def would_launch(
+    env: Environment, instance: dg.DagsterInstance, would_enqueue: WouldEnqueue, object_ids: Sequence[int]
+) -> Launched:
+    """What `enqueue_eligible` would launch of the objects after an action of which this is the preview."""
+    chosen = would_enqueue(env, object_ids, in_flight=in_flight(instance), registered=registered(instance))
+    return Launched(chosen, None)
 
 
 class ObjectRuns:

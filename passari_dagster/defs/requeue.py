@@ -126,7 +126,9 @@ class RequeueConfig(dg.Config):
     since: str = Field(default="", description="failed on or after this date or time, such as 2026-01-31T14:30")
     until: str = Field(default="", description="failed before this time; of a date alone, the whole day counts")
     object_ids: list[int] = Field(default_factory=list, description="among these objects only")
-    dry_run: bool = Field(default=False, description="only list what would be launched, with the error of each")
+    dry_run: bool = Field(
+        default=False, description="only list what would be launched; the table has the errors of the first"
+    )
 
 
 @dg.op(name="requeue", required_resource_keys={"environment"}, out=dg.Out(dg.Nothing))
@@ -149,10 +151,12 @@ def requeue_op(context: dg.OpExecutionContext, config: RequeueConfig) -> None:
             reason=config.reason,
             backfill_id=launch.backfill_of_run(context.instance, context.run),
             dry_run=config.dry_run,
+            sample=bulk.sample(env, dry_run=config.dry_run),
         )
     if done.cut:
         context.log.warning(CUT)
-    bulk.tell(context, done.plan.tally, {"backfills": ", ".join(done.backfills) or "none", "cut": done.cut})
+    more = {"backfills": ", ".join(done.backfills) or "none", "cut": done.cut}
+    bulk.tell(context, done.plan.tally, more, each=config.dry_run)
 
 
 CUT = f"there are more than {MOST} failed runs, of which the older ones were not looked at: say until which date"

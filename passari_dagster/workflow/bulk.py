@@ -6,6 +6,7 @@ A preview and the action itself answer in the same words. What the actions do is
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,8 @@ from passari_dagster.workflow.shown import in_markdown
 
 SAMPLE = 20
 """Objects of each outcome that are told by id, if nothing else is said."""
+LINE = 200
+"""Ids of one line of a log."""
 REFUSED = "refused"
 """Outcome of those to which nothing is done though it was asked for: a person has to look at them."""
 
@@ -75,12 +78,35 @@ class Tally:
             "objects": [asdict(entry) for entry in self.entries],
         }
 
+    def lines(self) -> Iterator[str]:
+        """All objects that are kept, many in a line, by outcome; those that are refused by their causes, too."""
+        ids: dict[str, list[int]] = {}
+        for entry in self.entries:
+            told = f"{entry.outcome}, {entry.detail}" if entry.outcome == REFUSED else entry.outcome
+            ids.setdefault(told, []).append(entry.object_id)
+        for told, those in ids.items():
+            yield from lines_of_ids(f"would be: {told}" if self.dry_run else told, those)
+        more = sum(self.counts.values()) - len(self.entries)
+        if more:
+            yield f"… and {more} more: the command that does the same lists all with --dry-run and --json"
+
     def markdown(self) -> str:
-        """A table for the UI."""
+        """A table for the UI, of the first objects of each outcome."""
+        shown: Counter[str] = Counter()
+        first = []
+        for entry in self.entries:
+            shown[entry.outcome] += 1
+            if shown[entry.outcome] <= SAMPLE:
+                first.append(entry)
         lines = [in_markdown(self.summary), "", "| object | outcome | |", "|---|---|---|"]
         lines += [
-            f"| {entry.object_id} | {in_markdown(entry.outcome)} | {in_markdown(entry.detail)} |"
-            for entry in self.entries
+            f"| {entry.object_id} | {in_markdown(entry.outcome)} | {in_markdown(entry.detail)} |" for entry in first
         ]
-        more = sum(self.counts.values()) - len(self.entries)
-        return "\n".join([*lines, *([f"\n… and {more} more"] if more else [])])
+        more, where = sum(self.counts.values()) - len(first), ", in the log of this run" if self.dry_run else ""
+        return "\n".join([*lines, *([f"\n… and {more} more{where}"] if more else [])])
+
+
+def lines_of_ids(told: str, ids: Sequence[int]) -> Iterator[str]:
+    """What is told of all these objects, in as many lines as a log can show well."""
+    for start in range(0, len(ids), LINE):
+        yield f"{told}: {', '.join(map(str, ids[start : start + LINE]))}"

@@ -88,12 +88,8 @@ class _Cancel:
         # Not `packaged`: a package that was begun anew after its files were lost may have been sent in part before.
         if package.sip_size is None and not package.intended:
             return name
-        if dry_run:
-            place = self.dps.find(name, objid(package.object_id), package.created).place
-            removed = place is Place.INCOMPLETE
-        else:
-            removed, place = remove_what_was_cut(self.dps, package)
-        if place is not Place.NOWHERE and not (dry_run and removed):
+        removed, place = (would_remove if dry_run else remove_what_was_cut)(self.dps, package)
+        if place is not Place.NOWHERE:
             raise PermanentFailure(f"{name} is with the DPS ({place.value}): its verdict is waited for")
         never_renamed = removed and not package.uploaded
         if package.intended and not never_renamed and not self.resend:
@@ -175,7 +171,13 @@ def earlier(env: Environment, run_ids: Collection[str], *, limit: int) -> list[i
 
 
 def cancel_package(
-    env: Environment, object_id: int, log: Log, *, resend: bool = False, deed: Deed | None = None
+    env: Environment,
+    object_id: int,
+    log: Log,
+    *,
+    resend: bool = False,
+    deed: Deed | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Cancel the object's open package; the object is eligible again, and its next package has a new name.
 
@@ -183,14 +185,17 @@ def cancel_package(
         resend: also cancel a package that was, or may have been, sent and that the DPS does not show. If the DPS has
             it all the same, it gets the object a second time; only a person can rule that out.
         deed: for the audit log; None: it is part of what is recorded otherwise.
+        dry_run: only find out whether it would be refused. The DPS is asked, too.
 
     Raises:
         LockBusyError: a run of the object executes.
         PermanentFailure: there is no open package, or the DPS has it.
     """
     with env.lock(locks.object_lock(object_id), wait=0), Dps(env.settings.dps) as dps:
-        told = _Cancel(env, resend, deed, log, dps).act(object_id)
-    log(f"object {object_id}: {CANCELLED} ({told}); it may be enqueued again")
+        call = _Cancel(env, resend, deed, log, dps)
+        told = call.preview(object_id) if dry_run else call.act(object_id)
+    if not dry_run:
+        log(f"object {object_id}: {CANCELLED} ({told}); it may be enqueued again")
 
 
 def _open(object_id: int, package: PackageFacts | None) -> PackageFacts:
@@ -208,3 +213,9 @@ def remove_what_was_cut(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
     # In this order: until there is nothing left to rename, a rename that was cut short may still be carried out.
     removed = dps.remove_incomplete(package.sip_filename)
     return removed, dps.find(package.sip_filename, objid(package.object_id), package.created).place
+
+
+def would_remove(dps: Dps, package: PackageFacts) -> tuple[bool, Place]:
+    """What `remove_what_was_cut` would answer; nothing is removed."""
+    place = dps.find(package.sip_filename, objid(package.object_id), package.created).place
+    return (True, Place.NOWHERE) if place is Place.INCOMPLETE else (False, place)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue import eligibility, packages
 from passari_dagster.workflow.environment import Environment
@@ -42,23 +45,52 @@ def choose(
         in_flight: objects with a run that is queued or live, or soon will be.
         registered: objects that have a partition key already; others need room under `partition_cap`.
     """
-    asked = list(dict.fromkeys(object_ids))
     with env.transaction() as session:
-        found = eligibility.eligible_ids(
-            session,
-            now=env.now(),
-            delays=env.delays,
-            limit=count,
-            random=random,
-            among=asked or None,
-            excluding=in_flight,
-        )
-        if asked:
-            # What was begun and never sent goes on when it is launched again.
-            begun = packages.unfinished_ids(session, among=asked)
-            found = sorted({*found, *begun}.difference(in_flight))[:count]
-        others = set(asked).difference(found)
-        told = eligibility.reasons(session, others, now=env.now(), delays=env.delays) if others else {}
+        return _choose(env, session, count, object_ids, random, in_flight, registered)
+
+
+def choose_after(
+    env: Environment,
+    change: Callable[[Session], object],
+    *,
+    object_ids: Sequence[int],
+    in_flight: Collection[int],
+    registered: Collection[int],
+) -> Chosen:
+    """What `choose` would answer after a change, which is made in a transaction that is rolled back."""
+    if not object_ids:
+        return Chosen((), 0, {})  # not all objects
+    with env.transaction() as session, contextlib.ExitStack() as stack:
+        stack.callback(session.begin_nested().rollback)
+        change(session)
+        return _choose(env, session, None, object_ids, False, in_flight, registered)
+
+
+def _choose(
+    env: Environment,
+    session: Session,
+    count: int | None,
+    object_ids: Sequence[int],
+    random: bool,
+    in_flight: Collection[int],
+    registered: Collection[int],
+) -> Chosen:
+    asked = list(dict.fromkeys(object_ids))
+    found = eligibility.eligible_ids(
+        session,
+        now=env.now(),
+        delays=env.delays,
+        limit=count,
+        random=random,
+        among=asked or None,
+        excluding=in_flight,
+    )
+    if asked:
+        # What was begun and never sent goes on when it is launched again.
+        begun = packages.unfinished_ids(session, among=asked)
+        found = sorted({*found, *begun}.difference(in_flight))[:count]
+    others = set(asked).difference(found)
+    told = eligibility.reasons(session, others, now=env.now(), delays=env.delays) if others else {}
     refused = {
         object_id: "a run of it is queued or live"
         if object_id in in_flight

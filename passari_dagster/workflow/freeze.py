@@ -20,9 +20,8 @@ from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import audit, journal
 from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
-from passari_dagster.workflow.cancel import remove_what_was_cut
+from passari_dagster.workflow.cancel import remove_what_was_cut, would_remove
 from passari_dagster.workflow.environment import Environment, Log
-from passari_dagster.workflow.museum_toolkit import objid
 
 ACTION = "freeze_objects"
 FROZEN, ALREADY, REPLACED = "frozen", "frozen already", "frozen already, new reason"
@@ -94,10 +93,18 @@ class _Freeze:
             told.append(f"{package.sip_filename} is cancelled" if cancels else f"{package.sip_filename}: {is_sent}")
         if queued := len(self.runs.queued(object_id)):
             told.append(f"{queued} queued {'run is' if queued == 1 else 'runs are'} cancelled")
-        if self.delete_workspaces and Workspace(self.env.settings.package_dir, object_id).root.exists():
-            watched = package is not None and package.open and not cancels
-            told.append("its files stay until the DPS has spoken" if watched else "its files are deleted")
+        if self._deletes_asked(object_id):
+            deletes = self._deletes(object_id, package, cancels)
+            told.append("its files are deleted" if deletes else "its files stay until the DPS has spoken")
         return told
+
+    def _deletes_asked(self, object_id: int) -> bool:
+        return self.delete_workspaces and Workspace(self.env.settings.package_dir, object_id).root.exists()
+
+    def _deletes(self, object_id: int, package: PackageFacts | None, cancels: bool) -> bool:
+        """Whether the object's files are deleted: not while the DPS may ask for them."""
+        watched = package is not None and package.open and not cancels
+        return self._deletes_asked(object_id) and not watched
 
     def _act(self, object_id: int) -> tuple[str, str]:
         restored = journal.recover(self.env, object_id, self.log)
@@ -115,7 +122,8 @@ class _Freeze:
                 latest = packages.latest(session, object_id)
                 if latest is not None and latest.open:
                     packages.cancel(session, latest.package_id)
-            if kept is None or cancels:
+            # Of one that is frozen already, runs and files are all that is left to be done: that is told, too.
+            if kept is None or cancels or self.runs.queued(object_id) or self._deletes(object_id, package, cancels):
                 self.deed.record(session, [object_id])
         details = self._details(object_id, kept, package, cancels)
         # All that follows is done again by whoever freezes the object once more, should this process die here.
@@ -123,17 +131,17 @@ class _Freeze:
             journal.forget(self.env, object_id, package.sip_filename)
         for run_id in self.runs.queued(object_id):
             self.runs.cancel(run_id)
-        self._clear_up(object_id, package, watched=package is not None and package.open and not cancels)
+        self._clear_up(object_id, package, delete=self._deletes(object_id, package, cancels))
         told = [f"the database had lost that {name} was sent: put back from the archive" for name in restored]
         return outcome, "; ".join([*told, *details])
 
-    def _clear_up(self, object_id: int, package: PackageFacts | None, *, watched: bool) -> None:
+    def _clear_up(self, object_id: int, package: PackageFacts | None, *, delete: bool) -> None:
         workspace = Workspace(self.env.settings.package_dir, object_id)
         if not workspace.root.exists():
             return
         if package is not None:
             workspace.archive_logs(self.env.settings.archive_dir, package.sip_filename)
-        if self.delete_workspaces and not watched:
+        if delete:
             workspace.delete()
 
 
@@ -191,11 +199,7 @@ def _is_cancelled(dps: Dps, package: PackageFacts | None, *, dry_run: bool) -> b
     # Not `packaged`: see `cancel`.
     if package.sip_size is None and not package.intended:
         return True
-    if dry_run:
-        place = dps.find(package.sip_filename, objid(package.object_id), package.created).place
-        removed = place is Place.INCOMPLETE
-    else:
-        removed, place = remove_what_was_cut(dps, package)
+    removed, place = (would_remove if dry_run else remove_what_was_cut)(dps, package)
     if place in (Place.NOWHERE, Place.INCOMPLETE):
         return removed or not package.intended
     if package.intended:

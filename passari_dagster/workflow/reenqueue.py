@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from sqlalchemy.orm import Session
+
 from passari_dagster import locks
 from passari_dagster.catalogue import eligibility, freezing, packages
 from passari_dagster.errors import PassariError
 from passari_dagster.sip.workspace import Workspace
-from passari_dagster.workflow import audit, journal
+from passari_dagster.workflow import audit, enqueue, journal
 from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.environment import Environment, Log
@@ -103,6 +105,22 @@ def _one(env: Environment, deed: Deed, object_id: int, *, dry_run: bool) -> str:
         else:
             deed.record(session, [object_id])
     return package.sip_filename
+
+
+def would_enqueue(
+    env: Environment, object_ids: Sequence[int], *, in_flight: Collection[int], registered: Collection[int]
+) -> enqueue.Chosen:
+    """Which of these objects would be enqueued once they are eligible, and why others would not. Nothing is changed.
+
+    Arguments:
+        object_ids: those that `reenqueue` would make eligible.
+        in_flight, registered: as `enqueue.choose` has them.
+    """
+
+    def change(session: Session) -> None:
+        freezing.drop_latest_packages(session, object_ids)
+
+    return enqueue.choose_after(env, change, object_ids=object_ids, in_flight=in_flight, registered=registered)
 
 
 def _clear_up(env: Environment, object_id: int, sip_filename: str) -> None:

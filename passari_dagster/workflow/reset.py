@@ -19,7 +19,7 @@ from passari_dagster.sip.workspace import Workspace, objects_with_files
 from passari_dagster.workflow import audit, journal
 from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
-from passari_dagster.workflow.cancel import remove_what_was_cut
+from passari_dagster.workflow.cancel import remove_what_was_cut, would_remove
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
 
@@ -96,10 +96,7 @@ class _Reset:
         """Whether a part of the package was removed, or would be, and where the package is then."""
         if place not in (Place.NOWHERE, Place.INCOMPLETE):
             return False, place
-        if self.perform:
-            return remove_what_was_cut(self.dps, package)
-        place = self.dps.find(package.sip_filename, objid(package.object_id), package.created).place
-        return (True, Place.NOWHERE) if place is Place.INCOMPLETE else (False, place)
+        return (remove_what_was_cut if self.perform else would_remove)(self.dps, package)
 
     def _keep(self, package: PackageFacts, place: Place) -> tuple[str, str]:
         """The DPS has it, whatever the database says: from now on its verdict is watched."""
@@ -143,6 +140,8 @@ class _Reset:
                 package.sip_filename if package is not None else f"{self.env.now():%Y%m%d}_Object_{object_id}-lost.tar"
             )
             if self.perform:
+                with self.env.transaction() as session:
+                    self.deed.record(session, [object_id])  # before: of what is deleted nothing else tells
                 if package is not None and package.rest == "cancelled":
                     journal.forget(self.env, object_id, name)
                 self._delete_files(object_id, name)

@@ -5,15 +5,17 @@ Enqueueing them is `enqueue`'s affair, and the rule of eligibility its judge.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+
+from sqlalchemy.orm import Session
 
 from passari_dagster import locks
 from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.models import MuseumObject, MuseumPackage
 from passari_dagster.errors import PassariError, PermanentFailure
 from passari_dagster.sip.workspace import Workspace
-from passari_dagster.workflow import audit
+from passari_dagster.workflow import audit, enqueue
 from passari_dagster.workflow.audit import Actor, Deed
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.cancel import cancel_package
@@ -30,7 +32,7 @@ class Selection:
     """Which frozen objects.
 
     Arguments:
-        reason: those that are frozen for exactly this; None: for whatever.
+        reason: those that are frozen for exactly this; None: for whatever; `freezing.NONE_GIVEN`: for none.
         object_ids: these only; empty: all.
 
     Raises:
@@ -85,21 +87,20 @@ def unfreeze(
     """
     deed = Deed(env.now, actor, ACTION, audit.require_reason(reason), _words(selection))
     answer = Unfrozen(Tally(dry_run=dry_run, sample=sample))
+    frozen_for = _frozen_for(env, selection)
     among = selection.object_ids or None
     left = set(among or ())
     after = 0
     while True:
-        refused = _cancel_the_open(env, selection, after, log, dry_run=dry_run)
+        refused, recorded = _cancel_the_open(env, deed, frozen_for, among, after, log, dry_run=dry_run)
         with env.transaction() as session:
-            batch = freezing.frozen_objects(
-                session, reason=selection.reason or None, among=among, after=after, limit=BATCH
-            )
+            batch = freezing.frozen_objects(session, reason=frozen_for, among=among, after=after, limit=BATCH)
             chosen = [(row, package) for row, package in batch if row.id not in refused]
             ids = [row.id for row, _ in chosen]
             if ids and not dry_run:
                 freezing.unfreeze(session, ids)
                 freezing.drop_latest_packages(session, [row.id for row, package in chosen if _is_dropped(package)])
-                deed.record(session, ids)
+                deed.record(session, [object_id for object_id in ids if object_id not in recorded])
         if not batch:
             break
         after = batch[-1][0].id
@@ -115,6 +116,25 @@ def unfreeze(
     return answer
 
 
+def would_enqueue(
+    env: Environment, object_ids: Sequence[int], *, in_flight: Collection[int], registered: Collection[int]
+) -> enqueue.Chosen:
+    """Which of these objects would be enqueued once they are unfrozen, and why others would not. Nothing is changed.
+
+    Arguments:
+        object_ids: those that `unfreeze` would unfreeze.
+        in_flight, registered: as `enqueue.choose` has them.
+    """
+
+    def change(session: Session) -> None:
+        rows = freezing.frozen_objects(session, reason=None, among=object_ids, after=0, limit=len(object_ids))
+        dropped = [row.id for row, package in rows if package is not None and _counts_no_more(package)]
+        freezing.unfreeze(session, object_ids)
+        freezing.drop_latest_packages(session, dropped)
+
+    return enqueue.choose_after(env, change, object_ids=object_ids, in_flight=in_flight, registered=registered)
+
+
 def _words(selection: Selection) -> str:
     told = [f"frozen for: {selection.reason}"] if selection.reason else []
     return "; ".join([*told, *(["by ids"] if selection.object_ids else [])])
@@ -128,35 +148,63 @@ def _is_with_the_dps(package: MuseumPackage) -> bool:
     return package.is_open and bool(package.uploaded or package.submission_date or package.verdict)
 
 
+def _counts_no_more(package: MuseumPackage) -> bool:
+    """Whether it is dropped in the end: one that is open and was not sent is cancelled first."""
+    return not package.preserved and not _is_with_the_dps(package)
+
+
 def _detail(row: MuseumObject, package: MuseumPackage | None) -> str:
     told = [f"was frozen for: {row.freeze_reason}"] if row.freeze_reason else []
     if package is not None and _is_with_the_dps(package):
         told.append(f"{package.sip_filename} is with the DPS and goes on")
-    elif package is not None and (package.is_open or _is_dropped(package)):
+    elif package is not None and _counts_no_more(package):
         told.append(f"{package.sip_filename} was {package.rest or 'cancelled'}, and counts no more")
     return "; ".join(told)
 
 
-def _cancel_the_open(env: Environment, selection: Selection, after: int, log: Log, *, dry_run: bool) -> dict[int, str]:
+def _frozen_for(env: Environment, selection: Selection) -> str | None:
+    """The reason as `freezing.frozen_objects` wants it."""
+    if selection.reason != freezing.NONE_GIVEN:
+        return selection.reason or None
+    with env.transaction() as session:
+        is_a_reason = freezing.frozen_objects(session, reason=freezing.NONE_GIVEN, among=None, after=0, limit=1)
+    return freezing.NONE_GIVEN if is_a_reason else freezing.WITHOUT
+
+
+def _cancel_the_open(
+    env: Environment,
+    deed: Deed,
+    frozen_for: str | None,
+    among: Collection[int] | None,
+    after: int,
+    log: Log,
+    *,
+    dry_run: bool,
+) -> tuple[dict[int, str], set[int]]:
     """Of the next objects: remove what is left here of former packages, and cancel those that are open and were not
     sent, as passari-workflow may have left them.
 
     Returns:
-        objects that must be left alone, and why.
+        objects that must be left alone, and why; and objects of which the audit log tells already.
     """
     with env.transaction() as session:
-        batch = freezing.frozen_objects(
-            session, reason=selection.reason or None, among=selection.object_ids or None, after=after, limit=BATCH
-        )
+        batch = freezing.frozen_objects(session, reason=frozen_for, among=among, after=after, limit=BATCH)
     refused: dict[int, str] = {}
+    recorded: set[int] = set()
     for row, package in batch:
         workspace = Workspace(env.settings.package_dir, row.id)
         try:
             if package is not None and package.is_open:
-                if not _is_with_the_dps(package) and not dry_run:
-                    cancel_package(env, row.id, log)
-            elif workspace.root.exists() and not dry_run:
+                if not _is_with_the_dps(package):
+                    cancel_package(env, row.id, log, deed=deed, dry_run=dry_run)
+                    recorded.add(row.id)
+            elif workspace.root.exists():
                 with env.lock(locks.object_lock(row.id), wait=0):
+                    if dry_run:
+                        continue
+                    with env.transaction() as session:
+                        deed.record(session, [row.id])
+                    recorded.add(row.id)
                     if package is not None and package.sip_filename is not None:
                         workspace.archive_logs(env.settings.archive_dir, package.sip_filename)
                     workspace.delete()
@@ -164,7 +212,7 @@ def _cancel_the_open(env: Environment, selection: Selection, after: int, log: Lo
             refused[row.id] = "its lock is held: a run of it executes, or was killed a moment ago"
         except (PassariError, OSError) as error:
             refused[row.id] = str(error)
-    return refused
+    return refused, recorded
 
 
 def earlier(env: Environment, run_ids: Collection[str], *, limit: int) -> list[int]:

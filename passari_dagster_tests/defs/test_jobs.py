@@ -19,7 +19,7 @@ from passari_dagster.catalogue.models import MuseumObject, Verdict
 from passari_dagster.defs import build_defs, jobs, keys, launch, outcomes
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure, UnforeseenContent
-from passari_dagster.workflow import enqueue
+from passari_dagster.workflow import bulk, enqueue
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome, StepResult
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
@@ -368,13 +368,70 @@ def test_a_dry_run_of_an_enqueue_tells_what_it_would_do_and_does_nothing(bench: 
     job = build_defs(bench.env.settings, {"environment": bench.env}).resolve_job_def("enqueue_objects")
     config = {"ops": {"enqueue": {"config": {"object_count": 3, "dry_run": True}}}}
     result = job.execute_in_process(config, instance=bench.instance)
-    (output,) = result.filter_events(lambda event: event.event_type_value == "STEP_OUTPUT")
-    told = {key: value.value for key, value in output.step_output_data.metadata.items()}
+    told = _numbers(result)
     assert (told["chosen"], told["enqueued"], told["backfill"]) == (3, 0, "none")
     assert launch.registered(bench.instance) == set()
     assert bench.instance.get_backfills() == []
     assert [run.run_id for run in bench.instance.get_runs()] == [result.run_id]
     assert package_rows(bench.env, OBJECT) == []
+
+
+def _numbers(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    (output,) = result.filter_events(lambda event: event.event_type_value == "STEP_OUTPUT")
+    return {key: value.value for key, value in output.step_output_data.metadata.items()}
+
+
+def _preview(bench: Bench, job: str, **config: Any) -> tuple[list[str], dict[str, Any]]:
+    """What the dry run of a job logs, and its numbers."""
+    ops = {"ops": {job.partition("_")[0]: {"config": {**config, "dry_run": True}}}}
+    definition = build_defs(bench.env.settings, {"environment": bench.env}).resolve_job_def(job)
+    result = definition.execute_in_process(ops, instance=bench.instance)
+    logged = [entry.user_message for entry in bench.instance.all_logs(result.run_id) if not entry.is_dagster_event]
+    return logged, _numbers(result)
+
+
+@pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so
+def test_a_dry_run_logs_every_object(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "LINE", 15)
+    monkeypatch.setattr(bulk, "SAMPLE", 5)
+    ids = list(range(OBJECT, OBJECT + 18))
+    words = [", ".join(map(str, part)) for part in (ids[:15], ids[15:])]
+    logged, _ = _preview(bench, "enqueue_objects", object_ids=[*ids, 7, 5])
+    assert logged[:3] == [
+        *(f"would be enqueued: {each}" for each in words),
+        "not enqueued, not in the database (run sync_objects): 5, 7",
+    ]
+
+    logged, numbers = _preview(bench, "reenqueue_objects", object_ids=ids, reason="why")
+    assert logged[:2] == [f"would be: refused, its latest package was not rejected: it has none: {x}" for x in words]
+    assert "and 13 more, in the log of this run" in numbers["objects"]
+    assert numbers["would_be_enqueued"] == 0
+
+    with bench.env.transaction() as session:
+        for object_id in ids:
+            row = session.get_one(MuseumObject, object_id)
+            row.frozen, row.freeze_reason = True, "psd"
+        session.get_one(MuseumObject, ids[0]).metadata_hash = None
+    logged, numbers = _preview(bench, "unfreeze_objects", with_reason="psd", reason="why", enqueue=True)
+    assert [line for line in logged if line.startswith("would be: unfrozen")] == [
+        f"would be: unfrozen: {each}" for each in words
+    ]
+    assert f"not enqueued, metadata hash not known yet (run sync_objects): {ids[0]}" in logged
+    assert (numbers["unfrozen"], numbers["would_be_enqueued"], numbers["not_eligible"]) == (18, 17, 1)
+    assert numbers["enqueued"] == 0
+    assert "would_be_enqueued" not in _preview(bench, "unfreeze_objects", with_reason="psd", reason="why")[1]
+    assert launch.registered(bench.instance) == set()
+    assert all(object_row(bench.env, object_id).frozen for object_id in ids)
+
+
+@pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so
+def test_a_dry_run_of_a_requeue_logs_every_object(bench: Bench) -> None:
+    bench.toolkit.failures["download"] = [PermanentFailure("the disk is full")] * 2
+    for object_id in (OBJECT, OBJECT + 1):
+        assert not bench.run(object_id).success
+    logged, _ = _preview(bench, "requeue_failed", reason="mended")
+    told = [line.removeprefix("would be: requeued: ") for line in logged if line.startswith("would be: requeued")]
+    assert [sorted(line.split(", ")) for line in told] == [[str(OBJECT), str(OBJECT + 1)]]
 
 
 @pytest.mark.filterwarnings("ignore:Coercing Subquery object")  # Dagster asks for backfills so

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from passari_dagster import locks
+from passari_dagster.catalogue import freezing
 from passari_dagster.catalogue.eligibility import why_not
-from passari_dagster.catalogue.models import FreezeSource
+from passari_dagster.catalogue.models import FreezeSource, MuseumObject
 from passari_dagster.errors import PermanentFailure
-from passari_dagster.workflow import enqueue, freeze, preserve, reenqueue, unfreeze
+from passari_dagster.workflow import enqueue, freeze, journal, preserve, reenqueue, unfreeze
 from passari_dagster.workflow.audit import Actor, Event, events
 from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.environment import Environment
@@ -78,6 +79,13 @@ def audited(env: Environment) -> list[Event]:
         return events(session, limit=100)
 
 
+def freeze_as_passari_workflow_did(env: Environment, object_id: int) -> None:
+    """Frozen, and its package is open still."""
+    with env.transaction() as session:
+        row = session.get_one(MuseumObject, object_id)
+        row.frozen, row.freeze_reason = True, REASON
+
+
 def is_eligible(env: Environment, object_id: int) -> bool:
     with env.transaction() as session:
         return why_not(session, object_id, now=env.now(), delays=env.delays) is None
@@ -128,7 +136,9 @@ def test_one_that_executes_is_refused_by_name_and_the_others_go_on(house: House,
     preserve.download_object(env, executing, quiet)
     runs = FakeRuns(live={executing: "run-7"}, waiting={executing: ["queued"]})
     with env.lock(locks.object_lock(locked), wait=1):
+        preview = do_freeze(env, first, executing, locked, 99, last, first, runs=runs, dry_run=True)
         tally = do_freeze(env, first, executing, locked, 99, last, first, runs=runs)
+    assert told(tally) == told(preview)
     assert tally.counts == {"frozen": 2, REFUSED: 3}
     assert "run-7" in told(tally)[executing][1]
     assert "lock" in told(tally)[locked][1]
@@ -254,7 +264,57 @@ def test_killed_after_the_commit_the_rest_is_done_by_the_next_call(
     assert runs.cancelled == ["queued"]
     assert not any(env.settings.package_dir.iterdir())
     assert list(env.settings.archive_dir.rglob("download-object.log.gz"))
-    assert len(audited(env)) == 1
+    assert [event.objects for event in audited(env)] == [1, 1], "each call tells what it did"
+    do_freeze(env, object_id, runs=runs, delete_workspaces=True)
+    assert len(audited(env)) == 2
+
+
+@pytest.mark.parametrize("left", ["a queued run", "files"])
+def test_what_is_done_to_one_that_is_frozen_already_is_in_the_audit_log(
+    house: House, env: Environment, left: str
+) -> None:
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    preserve.download_object(env, object_id, quiet)
+    do_freeze(env, object_id)
+    runs = FakeRuns(waiting={object_id: ["queued"]} if left == "a queued run" else {})
+    tally = do_freeze(env, object_id, runs=runs, delete_workspaces=left == "files", reason="clean up")
+    assert told(tally)[object_id][0] == "frozen already"
+    event, _ = audited(env)
+    assert (event.action, event.reason, event.object_ids) == ("freeze_objects", "clean up", (object_id,))
+
+
+def test_an_unfreeze_that_is_killed_in_the_middle_is_in_the_audit_log(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled, with_files = eligible_objects(house, env, 2)
+    for object_id in (cancelled, with_files):
+        preserve.download_object(env, object_id, quiet)
+    do_freeze(env, with_files)
+    freeze_as_passari_workflow_did(env, cancelled)
+
+    def die(*_args: Any) -> None:
+        raise Killed("before the objects are unfrozen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(freezing, "unfreeze", die)
+        with pytest.raises(Killed):
+            do_unfreeze(env, Selection(REASON))
+    assert package(env, cancelled).cancelled
+    assert not any(env.settings.package_dir.iterdir())
+    event, *_ = audited(env)
+    assert (event.action, event.object_ids) == ("unfreeze_objects", (cancelled, with_files))
+    do_unfreeze(env, Selection(REASON))
+    assert [event.object_ids for event in audited(env)][:2] == [(cancelled, with_files)] * 2
+
+
+def test_what_is_told_with_the_cancelled_package_is_not_told_twice(house: House, env: Environment) -> None:
+    cancelled, other = eligible_objects(house, env, 2)
+    preserve.download_object(env, cancelled, quiet)
+    for object_id in (cancelled, other):
+        freeze_as_passari_workflow_did(env, object_id)
+    assert do_unfreeze(env, Selection(REASON)).tally.counts == {"unfrozen": 2}
+    (event,) = audited(env)
+    assert event.object_ids == (cancelled, other)
 
 
 def test_objects_are_unfrozen_by_their_exact_reason_by_ids_or_both(env: Environment) -> None:
@@ -280,6 +340,99 @@ def test_objects_are_unfrozen_by_their_exact_reason_by_ids_or_both(env: Environm
     ]
     assert do_unfreeze(env, Selection("psd")).tally.counts == {}
     assert len(audited(env)) == 3
+
+
+def test_those_without_a_reason_are_selected_as_they_are_shown(env: Environment) -> None:
+    with env.transaction() as session:
+        for number, reason in enumerate([None, "", "psd", None], 1):
+            add_object(session, number, frozen=True, freeze_reason=reason)
+    nameless = Selection("(none given)", (1, 2, 3))
+    preview = do_unfreeze(env, nameless, dry_run=True)
+    done = do_unfreeze(env, nameless)
+    assert told(done.tally) == told(preview.tally)
+    assert done.tally.counts == {"unfrozen": 2, "not frozen so": 1}
+    assert audited(env)[0].details == "frozen for: (none given); by ids"
+    do_freeze(env, 1, reason="(none given)")
+    assert [entry.object_id for entry in do_unfreeze(env, Selection("(none given)")).tally.entries] == [1]
+    assert [entry.object_id for entry in do_unfreeze(env, Selection("(none given)")).tally.entries] == [4]
+    assert object_row(env, 3).frozen
+
+
+def test_the_preview_of_an_unfreeze_refuses_what_the_act_refuses(house: House, env: Environment) -> None:
+    locked, locked_open, with_dps, lost, cut, fine = eligible_objects(house, env, 6)
+    preserve.download_object(env, locked, quiet)
+    do_freeze(env, locked)
+    for object_id in (locked_open, with_dps, lost, cut, fine):
+        preserve.download_object(env, object_id, quiet)
+        if object_id not in (locked_open, fine):
+            preserve.create_sip(env, object_id, quiet)
+    restore = backup(env)
+    send(env, lost)
+    send(env, with_dps)
+    house.dps.wait_for(name_of(env, with_dps))
+    with pytest.raises(Killed):
+        send(killed_at(env, "before the intent"), cut)
+    restore()
+    # Of this one the archive has lost its record, too: only the DPS knows.
+    next((house.directory / "archive").rglob(f"*Object_{with_dps}-*/{journal.FILE}")).unlink()
+    for object_id in (locked_open, with_dps, lost, cut, fine):
+        freeze_as_passari_workflow_did(env, object_id)
+    before = len(audited(env))
+    with env.lock(locks.object_lock(locked), wait=1), env.lock(locks.object_lock(locked_open), wait=1):
+        preview = do_unfreeze(env, Selection(REASON), dry_run=True)
+        assert len(audited(env)) == before
+        assert all(object_row(env, id_).frozen for id_ in (locked, locked_open, with_dps, lost, cut, fine))
+        assert package(env, lost).submission_date is None
+        assert [name for name in in_transfer(house) if str(cut) in name], "a preview removes nothing"
+        assert package(env, fine).is_open
+        done = do_unfreeze(env, Selection(REASON))
+    assert told(done.tally) == told(preview.tally)
+    assert {object_id: outcome for object_id, (outcome, _) in told(done.tally).items()} == {
+        **dict.fromkeys((locked, locked_open, with_dps, lost), REFUSED),
+        **dict.fromkeys((cut, fine), "unfrozen"),
+    }
+    assert told(done.tally)[locked][1].startswith("its lock is held")
+    assert "is with the DPS" in told(done.tally)[with_dps][1]
+    assert "had lost that" in told(done.tally)[lost][1]
+
+
+def test_a_preview_tells_which_objects_would_be_enqueued_then(env: Environment) -> None:
+    states: dict[int, dict[str, Any]] = {
+        3: {"preserved": False, "rejected": True},
+        4: {"preserved": False, "uploaded": True},
+        5: {"preserved": False, "uploaded": False, "submission_date": None},
+    }
+    with env.transaction() as session:
+        for number in range(1, 8):
+            row = add_object(
+                session, number, frozen=True, freeze_reason="psd", metadata_hash=None if number == 2 else "a" * 64
+            )
+            if number in states:
+                add_package(session, row, **states[number])
+    cap = env.settings.workflow.partition_cap
+    taken: dict[str, Any] = {"in_flight": {6}, "registered": range(100, 98 + cap)}
+    preview = do_unfreeze(env, Selection("psd"), dry_run=True, keep=cap)
+    would = unfreeze.would_enqueue(env, preview.ids, **taken)
+    assert all(object_row(env, number).frozen for number in range(1, 8))
+    assert object_row(env, 3).latest_package_id is not None
+    done = do_unfreeze(env, Selection("psd"), keep=cap)
+    chosen = enqueue.choose(env, count=None, object_ids=done.ids, random=False, **taken)
+    assert would == chosen
+    assert (would.ids, would.left, set(would.refused)) == ((1, 3), 2, {2, 4, 6})
+    assert unfreeze.would_enqueue(env, [], **taken).ids == ()
+
+
+def test_a_preview_of_a_reenqueue_tells_what_the_cap_leaves(env: Environment) -> None:
+    with env.transaction() as session:
+        for number in (1, 2):
+            add_package(session, add_object(session, number), preserved=False, rejected=True)
+    taken: dict[str, Any] = {"in_flight": (), "registered": range(100, 99 + env.settings.workflow.partition_cap)}
+    preview = do_reenqueue(env, 1, 2, dry_run=True)
+    would = reenqueue.would_enqueue(env, preview.ids, **taken)
+    assert object_row(env, 1).latest_package_id is not None
+    done = do_reenqueue(env, 1, 2)
+    assert would == enqueue.choose(env, count=None, object_ids=done.ids, random=False, **taken)
+    assert (would.ids, would.left) == ((1,), 1)
 
 
 def test_many_are_unfrozen_in_sets_and_told_as_one_event(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +509,9 @@ def test_what_may_not_be_enqueued_again_is_refused_with_its_reason(env: Environm
             add_package(session, row, preserved=False, rejected=True)
         add_object(session, 4)
     with env.lock(locks.object_lock(3), wait=1):
+        preview = do_reenqueue(env, *range(1, 8), in_flight={2}, dry_run=True)
         done = do_reenqueue(env, *range(1, 8), in_flight={2})
+    assert told(done.tally) == told(preview.tally)
     assert done.ids == [7]
     for object_id, words in refusals.items():
         outcome, detail = told(done.tally)[object_id]

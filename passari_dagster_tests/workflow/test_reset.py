@@ -91,7 +91,7 @@ def test_what_was_not_sent_is_given_up_and_what_the_dps_has_is_followed(house: H
     with env.transaction() as session:
         (event,) = events(session, limit=10)
     assert (event.who, event.action, event.reason) == ("maija", "reset_workflow", "the backup of Monday")
-    assert event.object_ids == (begun, made, by_dps, by_archive)
+    assert event.object_ids == (begun, made, by_dps, by_archive, lost)
 
     assert set(do_reset(env).counts) <= {"with the DPS, kept"}, "nothing is left to be given up"
     assert poll.record_verdicts(env, quiet) == 2
@@ -136,6 +136,9 @@ def test_killed_after_its_commit_it_ends_its_work_when_it_is_called_again(house:
     done = do_reset(env)
     assert told(done)[object_id][0] == "files deleted"
     assert not has_files(env, object_id)
+    with env.transaction() as session:
+        (event,) = events(session, limit=10)
+    assert (event.action, event.object_ids) == ("reset_workflow", (object_id,))
     assert list(env.settings.archive_dir.rglob("download-object.log.gz"))
 
 
