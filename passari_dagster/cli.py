@@ -24,9 +24,11 @@ from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
+    ObjectIds,
     told_to_people,
     use_dagster_environment,
     use_env_file,
+    within_bounds,
 )
 from passari_dagster.errors import PermanentFailure, SettingsError
 from passari_dagster.services.supervisor import Stop, stop_on_signals
@@ -254,7 +256,7 @@ def problems(
 
 @app.command()
 def explain(
-    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    object_ids: ObjectIds,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False,
     data: DataOption = SYSTEM_DATA,
 ) -> None:
@@ -374,7 +376,9 @@ def adopt(
 
 @app.command()
 def preflight(
-    object_ids: Annotated[list[int] | None, typer.Argument(help="ids of the objects, eligible or not")] = None,
+    object_ids: Annotated[
+        list[int] | None, typer.Argument(help="ids of the objects, eligible or not", callback=within_bounds)
+    ] = None,
     random: Annotated[
         int | None,
         typer.Option("--random", min=1, metavar="N", help="instead of ids: N of the eligible objects, at random"),

@@ -92,7 +92,7 @@ def test_env_tells_a_shell_where_the_values_are_without_printing_them(tmp_path: 
 
 def test_a_database_that_cannot_be_reached_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     done = command(tmp_path, "migrate", env={"PASSARI_DB_URL": "postgresql://me:secret-word@127.0.0.1:1/x"})
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "the database cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret-word" not in done.stderr + done.stdout

@@ -17,6 +17,7 @@ from passari_dagster.commands.common import (
     DataOption,
     DryRunOption,
     JsonOption,
+    ObjectIds,
     ReasonOption,
     opened_environment,
     our_repository,
@@ -26,14 +27,13 @@ from passari_dagster.commands.common import (
     print_tally,
     quiet,
     told_to_people,
+    within_bounds,
 )
 
 if TYPE_CHECKING:
     from passari_dagster.defs.launch import Launched
     from passari_dagster.workflow.bulk import Tally
     from passari_dagster.workflow.environment import Environment
-
-ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects")]
 
 
 def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
@@ -93,7 +93,10 @@ def _print_launched(console: Console, launched: Launched) -> None:
 
 def enqueue(
     object_count: Annotated[
-        int | None, typer.Option("--object-count", min=1, help="how many; may be left out if ids are given")
+        int | None,
+        typer.Option(
+            "--object-count", min=1, callback=within_bounds, help="how many; may be left out if ids are given"
+        ),
     ] = None,
     random: Annotated[bool, typer.Option("--random/--no-random", help="at random instead of by ascending id")] = False,
     object_ids: Annotated[str, typer.Option("--object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",

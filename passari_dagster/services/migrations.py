@@ -19,14 +19,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from passari_dagster.catalogue import older_revisions
-from passari_dagster.errors import PassariError
+from passari_dagster.errors import PassariError, SettingsError
 from passari_dagster.services.supervisor import last_lines
 
 _REVISION = re.compile(r"""^(down_)?revision(?::[^=]*)?\s*=\s*["'](\w+)["']""", re.M)
 
 
 class MigrationFailed(PassariError):
-    """A database could not be reached or brought to the schema wanted."""
+    """A database could not be brought to the schema wanted."""
 
 
 class TooOldError(PassariError):
@@ -42,7 +42,7 @@ def revisions(url: str) -> set[str]:
     """The revisions that a database says it has; none for an empty database.
 
     Raises:
-        MigrationFailed: it cannot be reached.
+        SettingsError: it cannot be reached.
     """
     engine = create_engine(psycopg2_url(url), connect_args={"connect_timeout": 15})
     try:
@@ -50,7 +50,7 @@ def revisions(url: str) -> set[str]:
             return set(MigrationContext.configure(connection).get_current_heads())
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
-        raise MigrationFailed(f"the database cannot be reached: {reason}") from None
+        raise SettingsError(f"the database cannot be reached: {reason}") from None
     finally:
         engine.dispose()
 
@@ -73,6 +73,7 @@ def migrate_museum(environment: Mapping[str, str], root: Path) -> None:
     """Bring the museum database of PASSARI_DB_URL to the newest revision.
 
     Raises:
+        SettingsError: it cannot be reached.
         TooOldError: it is of an older passari-workflow, which has to upgrade it first.
         MigrationFailed: it could not be done.
     """
