@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -86,6 +86,13 @@ def migrate_museum(environment: Mapping[str, str], root: Path) -> None:
 def migrate_dagster(environment: Mapping[str, str], root: Path) -> None:
     """Bring the database of DAGSTER_PG_URL to the schema of the Dagster installed."""
     _run([sys.executable, "-m", "dagster", "instance", "migrate"], environment, root)
+
+
+def told(url: str, migrate: Callable[[], None]) -> dict[str, list[str]]:
+    """Migrate a database; its revisions before and after."""
+    before = sorted(revisions(url))
+    migrate()
+    return {"before": before, "after": sorted(revisions(url))}
 
 
 def _run(argv: list[str], environment: Mapping[str, str], root: Path) -> None:
