@@ -5,6 +5,7 @@ They need no code server: Dagster's daemon, wherever it is, makes the runs of wh
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from passari_dagster.defs.launch import Launched
     from passari_dagster.workflow.bulk import Tally
     from passari_dagster.workflow.environment import Environment
+
+
+class Source(str, Enum):
+    """As passari-workflow's option is written."""
+
+    USER = "user"
+    AUTOMATIC = "automatic"
 
 
 def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
@@ -133,12 +141,26 @@ def freeze(
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    source: Annotated[
+        Source, typer.Option("--source", hidden=True, help="of passari-workflow: who freezes, which is a person here")
+    ] = Source.USER,
+    delete_jobs: Annotated[
+        bool,
+        typer.Option("--delete-jobs/--no-delete-jobs", hidden=True, help="of passari-workflow: it is always done here"),
+    ] = True,
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Freeze objects: keep them out of the workflow, and cancel their queued runs and what was not sent.
 
     Objects whose run executes are refused, and named; the others are frozen, and the exit code is 1.
     """
+    if source is Source.AUTOMATIC:
+        raise typer.BadParameter(
+            "what is frozen by this command is frozen by a person; only runs freeze automatically",
+            param_hint="--source",
+        )
+    if not delete_jobs:
+        typer.echo("--no-delete-jobs: queued runs of frozen objects are cancelled all the same", err=True)
     with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import freeze as use_case
