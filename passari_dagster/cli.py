@@ -23,14 +23,20 @@ from passari_dagster.commands import retrieve as retrieve_commands
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
+    JsonOption,
+    ObjectIds,
+    print_json,
     told_to_people,
     use_dagster_environment,
     use_env_file,
+    within_bounds,
 )
+from passari_dagster.commands.helping import Group, Program
 from passari_dagster.errors import SettingsError
 from passari_dagster.services.supervisor import Stop, stop_on_signals
 
-app = typer.Typer(
+app = Program(
+    cls=Group,
     help="From a museum's catalogue to the national Digital Preservation Service.",
     epilog="Exit codes: 0 done; 1 something failed or was refused, the rest is done; 2 something has to be set or "
     "installed first. More in docs/reference/exit-codes.md.",
@@ -159,24 +165,41 @@ def _rehearse() -> None:
 
 
 @app.command()
-def workers(data: DataOption = SYSTEM_DATA) -> None:
-    """Show the workers of all hosts, what each does and since when, and how many runs wait."""
+def workers(as_json: JsonOption = False, data: DataOption = SYSTEM_DATA) -> None:
+    """Show the workers of all hosts, what each does and since when, and how many runs wait.
+
+    With --json: {"workers": [{"host", "worker", "does", "run", "since"}], "waiting": {queue: runs}}; what a worker that
+    waits does is null.
+    """
     with told_to_people() as console:
         use_env_file(data)
         from passari_dagster.run_queue import overview
 
-        overview.show(settings.load_queue().redis_url.get_secret_value(), console)
+        found = overview.read(settings.load_queue().redis_url.get_secret_value())
+        if as_json:
+            print_json(asdict(found))
+        else:
+            overview.show(found, console)
 
 
 @app.command()
-def check(data: DataOption = SYSTEM_DATA) -> None:
-    """Try every connection, key, directory and schema, and say what is wrong."""
+def check(as_json: JsonOption = False, data: DataOption = SYSTEM_DATA) -> None:
+    """Try every connection, key, directory and schema, and say what is wrong.
+
+    With --json: {"good": whether all is, "findings": [{"name", "good", "text"}]}.
+    """
     from passari_dagster.services import check as checks
 
     with told_to_people() as console:
         environment = use_env_file(data)
+        findings = checks.run(settings.load(), environment)
+        if as_json:
+            found = list(findings)
+            good = all(finding.good for finding in found)
+            print_json({"good": good, "findings": [asdict(finding) for finding in found]})
+            raise typer.Exit(0 if good else 1)
         wrong = 0
-        for finding in checks.run(settings.load(), environment):
+        for finding in findings:
             mark = "[green]ok   [/green]" if finding.good else "[red]wrong[/red]"
             console.print(mark, end=" ")
             console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False, soft_wrap=True)
@@ -186,8 +209,11 @@ def check(data: DataOption = SYSTEM_DATA) -> None:
 
 
 @app.command()
-def migrate(data: DataOption = SYSTEM_DATA) -> None:
+def migrate(as_json: JsonOption = False, data: DataOption = SYSTEM_DATA) -> None:
     """Bring the museum database, and Dagster's own, to the schema of this version.
+
+    With --json: {"museum": {"before", "after"}, "dagster": the same, or null without DAGSTER_PG_URL}, each a list of
+    revisions.
 
     Exit codes: 0 done; 1 it failed; 2 something has to be set first, or the database is of an older passari-workflow,
     which has to upgrade it first: nothing was changed.
@@ -200,14 +226,21 @@ def migrate(data: DataOption = SYSTEM_DATA) -> None:
         root = project_root(environment)
         url = settings.load_database().database_url.get_secret_value()
         try:
-            migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+            museum = migrations.told(
+                url, lambda: migrations.migrate_museum({**environment, "PASSARI_DB_URL": url}, root)
+            )
         except migrations.TooOldError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from None
-        console.print("museum database: up to date")
-        if environment.get("DAGSTER_PG_URL"):
-            migrations.migrate_dagster(environment, root)
-            console.print("Dagster database: up to date")
+        if not as_json:
+            console.print("museum database: up to date")
+        dagster = None
+        if dagster_url := environment.get("DAGSTER_PG_URL"):
+            dagster = migrations.told(dagster_url, lambda: migrations.migrate_dagster(environment, root))
+            if not as_json:
+                console.print("Dagster database: up to date")
+        if as_json:
+            print_json({"museum": museum, "dagster": dagster})
 
 
 @app.command()
@@ -253,7 +286,7 @@ def problems(
 
 @app.command()
 def explain(
-    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    object_ids: ObjectIds,
     as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False,
     data: DataOption = SYSTEM_DATA,
 ) -> None:
@@ -278,6 +311,7 @@ app.command()(cancelling.cancel)
 for _command in (freezing.enqueue, freezing.freeze, freezing.unfreeze, freezing.reenqueue):
     app.command()(_command)
     app.command(f"{_command.__name__}-objects", hidden=True)(_command)  # as passari-workflow called them
+app.command("reenqueue-object", hidden=True)(freezing.reenqueue)  # this one it called by the singular
 app.command()(polling.poll_dps)
 app.command()(requeueing.requeue_failed)
 app.command()(resetting.reset_workflow)
@@ -332,7 +366,9 @@ def adopt(
 
 @app.command()
 def preflight(
-    object_ids: Annotated[list[int] | None, typer.Argument(help="ids of the objects, eligible or not")] = None,
+    object_ids: Annotated[
+        list[int] | None, typer.Argument(help="ids of the objects, eligible or not", callback=within_bounds)
+    ] = None,
     random: Annotated[
         int | None,
         typer.Option("--random", min=1, metavar="N", help="instead of ids: N of the eligible objects, at random"),

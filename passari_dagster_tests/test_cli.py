@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+
+from passari_dagster.run_queue.ledger import LEASE, Lease, Ledger, connect
+from passari_dagster_tests.conftest import PROJECT
 
 PROGRAM = str(Path(sys.executable).parent / "passari-dagster")
 CLEAN = {"PATH": os.defpath, "HOME": "/nonexistent"}
@@ -92,7 +97,7 @@ def test_env_tells_a_shell_where_the_values_are_without_printing_them(tmp_path: 
 
 def test_a_database_that_cannot_be_reached_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     done = command(tmp_path, "migrate", env={"PASSARI_DB_URL": "postgresql://me:secret-word@127.0.0.1:1/x"})
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "the database cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
     assert "secret-word" not in done.stderr + done.stdout
@@ -103,6 +108,64 @@ def test_migrate_brings_an_empty_database_to_the_newest_schema(tmp_path: Path, e
         done = command(tmp_path, "migrate", env={"PASSARI_DB_URL": empty_database})
         assert done.returncode == 0, done.stderr
         assert "up to date" in done.stdout
+
+
+EXAMPLE = {
+    "PASSARI_CONFIG": str(PROJECT / "passari.toml.example"),
+    "PASSARI_DB_URL": "postgresql://me@127.0.0.1:1/x",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+}
+
+
+def test_migrate_tells_a_program_the_revisions(tmp_path: Path, empty_database: str) -> None:
+    first, second = (
+        json.loads(command(tmp_path, "migrate", "--json", env={"PASSARI_DB_URL": empty_database}).stdout)
+        for _ in range(2)
+    )
+    assert (first["museum"]["before"], first["dagster"]) == ([], None)
+    assert first["museum"]["after"] == second["museum"]["before"] == second["museum"]["after"]
+
+
+def test_workers_are_told_to_a_program(tmp_path: Path, redis_url: SecretStr) -> None:
+    ledger = Ledger(connect(redis_url.get_secret_value()))
+    lease = Lease("run-1", "host-1", "worker-1", 7, 0.0, "object 5")
+    assert ledger.take_lease(lease)
+    ledger.connection.persist(LEASE + lease.run_id)  # a busy machine may need longer than a lease lives
+    done = command(tmp_path, "workers", "--json", env={**EXAMPLE, "REDIS_URL": redis_url.get_secret_value()})
+    ledger.drop_lease(lease)
+    ledger.close()
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (row,) = [row for row in told["workers"] if row["run"] == "run-1"]
+    assert (row["host"], row["worker"], row["does"]) == ("host-1", "worker-1", "object 5")
+    assert set(told["waiting"]) == {"high", "normal", "low"}
+
+
+def test_findings_of_the_check_are_told_to_a_program(tmp_path: Path) -> None:
+    only_two = """
+from passari_dagster.services import check
+check.run = lambda *_: iter([check.Finding("one", True, "well"), check.Finding("two", False, "bad")])
+"""
+    done = command(tmp_path, "check", "--json", env=EXAMPLE, code=only_two)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout) == {
+        "good": False,
+        "findings": [{"name": "one", "good": True, "text": "well"}, {"name": "two", "good": False, "text": "bad"}],
+    }
+
+
+def test_options_of_passari_workflow_are_understood(tmp_path: Path) -> None:
+    refused = command(tmp_path, "freeze-objects", "5", "--reason", "why", "--source", "automatic", env=EXAMPLE)
+    assert refused.returncode == 2
+    assert "only runs freeze" in refused.stderr
+    for arguments in (
+        ("freeze-objects", "--source", "user", "--delete-jobs"),
+        ("freeze-objects", "--no-delete-jobs"),
+        ("reenqueue-object",),
+    ):
+        done = command(tmp_path, *arguments, "5", "--reason", "why", env=EXAMPLE)
+        assert "cannot be reached" in done.stderr  # it went as far as the servers
+        assert ("all the same" in done.stderr) == ("--no-delete-jobs" in arguments)
 
 
 @pytest.mark.parametrize("arguments", [["demo", "--enqueue", "0"], ["demo", "--nonsense"]])

@@ -21,27 +21,54 @@ if TYPE_CHECKING:
     from passari_dagster.workflow.bulk import Tally
     from passari_dagster.workflow.environment import Environment
 
+LARGEST = 2**63 - 1
+"""The largest number of the database, for ids above all."""
+
+
+def within_bounds(given: Any) -> Any:
+    """A number, or numbers, that the database can be asked for: a callback of options and arguments."""
+    for number in given if isinstance(given, (list, tuple)) else [given]:
+        if number is not None and abs(number) > LARGEST:
+            raise typer.BadParameter(f"{number} is too large: {LARGEST} is the largest number that can be an id")
+    return given
+
+
 SYSTEM_DATA = Path("passari-data/system")
 WIDTH = 100
 """Columns of a table that is not printed to a terminal."""
 IDS_HELP = "ids, with commas between them"
 DataOption = Annotated[Path, typer.Option("--data", help="folder of everything that it keeps")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects", callback=within_bounds)]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why; it is kept in the audit log")]
 
 
 @contextlib.contextmanager
-def told_to_people() -> Iterator[Console]:
-    """Errors become a message and an exit code; a console for the rest."""
+def told_to_people(*, servers: bool = True) -> Iterator[Console]:
+    """Errors become a message and an exit code; a console for the rest.
+
+    Arguments:
+        servers: those of PostgreSQL and Redis, too.
+    """
     try:
         yield Console()
+    except typer.Exit:
+        raise
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except PassariError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    except Exception as error:
+        from passari_dagster.commands.servers import trouble
+
+        found = trouble(error) if servers else None
+        if found is None:
+            raise
+        typer.echo(found.text, err=True)
+        raise typer.Exit(found.code) from None
 
 
 def use_env_file(data: Path) -> dict[str, str]:
@@ -76,14 +103,17 @@ def print_table(console: Console, columns: Sequence[str | Column], rows: Sequenc
 
 @contextlib.contextmanager
 def opened_environment(data: Path) -> Iterator[Environment]:
-    """The use cases' environment; Dagster finds what its two files ask for."""
+    """The use cases' environment, with its servers there; Dagster finds what its two files ask for."""
     use_dagster_environment(data)
+    from passari_dagster.commands import servers
     from passari_dagster.workflow.environment import open_environment
 
     loaded = settings.load()
     os.environ.setdefault("REDIS_URL", loaded.redis_url.get_secret_value())
     with open_environment(loaded) as env:
-        yield env
+        servers.reach(env, os.environ)
+        with servers.lost_halfway():
+            yield env
 
 
 def our_repository() -> RemoteRepositoryOrigin:
@@ -99,7 +129,7 @@ def parse_ids(text: str) -> list[int]:
     words = text.replace(",", " ").split()
     if wrong := [word for word in words if not (word.isascii() and word.isdigit())]:
         raise typer.BadParameter(f"{wrong[0]!r} is not the id of an object")
-    return [int(word) for word in words]
+    return list(within_bounds([int(word) for word in words]))
 
 
 def print_tally(console: Console, tally: Tally) -> None:

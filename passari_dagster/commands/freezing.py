@@ -5,6 +5,7 @@ They need no code server: Dagster's daemon, wherever it is, makes the runs of wh
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from passari_dagster.commands.common import (
     DataOption,
     DryRunOption,
     JsonOption,
+    ObjectIds,
     ReasonOption,
     opened_environment,
     our_repository,
@@ -26,6 +28,7 @@ from passari_dagster.commands.common import (
     print_tally,
     quiet,
     told_to_people,
+    within_bounds,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +36,12 @@ if TYPE_CHECKING:
     from passari_dagster.workflow.bulk import Tally
     from passari_dagster.workflow.environment import Environment
 
-ObjectIds = Annotated[list[int], typer.Argument(help="ids of the objects")]
+
+class Source(str, Enum):
+    """As passari-workflow's option is written."""
+
+    USER = "user"
+    AUTOMATIC = "automatic"
 
 
 def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
@@ -100,7 +108,10 @@ def _print_launched(console: Console, launched: Launched, *, dry_run: bool) -> N
 
 def enqueue(
     object_count: Annotated[
-        int | None, typer.Option("--object-count", min=1, help="how many; may be left out if ids are given")
+        int | None,
+        typer.Option(
+            "--object-count", min=1, callback=within_bounds, help="how many; may be left out if ids are given"
+        ),
     ] = None,
     random: Annotated[
         bool,
@@ -143,12 +154,26 @@ def freeze(
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
+    source: Annotated[
+        Source, typer.Option("--source", hidden=True, help="of passari-workflow: who freezes, which is a person here")
+    ] = Source.USER,
+    delete_jobs: Annotated[
+        bool,
+        typer.Option("--delete-jobs/--no-delete-jobs", hidden=True, help="of passari-workflow: it is always done here"),
+    ] = True,
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Freeze objects: keep them out of the workflow, and cancel their queued runs and what was not sent.
 
     Objects whose run executes are refused, and named; the others are frozen, and the exit code is 1.
     """
+    if source is Source.AUTOMATIC:
+        raise typer.BadParameter(
+            "what is frozen by this command is frozen by a person; only runs freeze automatically",
+            param_hint="--source",
+        )
+    if not delete_jobs:
+        typer.echo("--no-delete-jobs: queued runs of frozen objects are cancelled all the same", err=True)
     with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
         from passari_dagster.workflow import freeze as use_case

@@ -22,6 +22,7 @@ from passari_dagster.commands.common import (
     print_table,
     told_to_people,
     use_env_file,
+    within_bounds,
 )
 
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="rows of a page")]
@@ -40,7 +41,10 @@ def packages(
     latest: Annotated[bool, typer.Option("--latest", help="of each object its latest one only")] = False,
     limit: LimitOption = 25,
     after: Annotated[
-        int | None, typer.Option("--after", metavar="PACKAGE", help="go on after this number: the page's last one")
+        int | None,
+        typer.Option(
+            "--after", metavar="PACKAGE", callback=within_bounds, help="go on after this number: the page's last one"
+        ),
     ] = None,
     as_json: JsonOption = False,
     data: DataOption = SYSTEM_DATA,
@@ -99,7 +103,10 @@ def frozen(
     ] = "",
     limit: LimitOption = 50,
     after: Annotated[
-        int, typer.Option("--after", metavar="OBJECT", help="go on after this id: the page's last one")
+        int,
+        typer.Option(
+            "--after", metavar="OBJECT", callback=within_bounds, help="go on after this id: the page's last one"
+        ),
     ] = 0,
     as_json: JsonOption = False,
     data: DataOption = SYSTEM_DATA,
@@ -149,7 +156,7 @@ def frozen(
 
 
 def object_dossier(
-    object_id: Annotated[int, typer.Argument(help="id of the object")],
+    object_id: Annotated[int, typer.Argument(help="id of the object", callback=within_bounds)],
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="write a page with the ingest reports inside")
     ] = None,
@@ -201,7 +208,10 @@ def shell(
     from passari_dagster.services import shell as console_of_python
     from passari_dagster.workflow.environment import open_environment
 
-    with told_to_people():
+    # What a script does wrong with the database is shown whole.
+    with told_to_people(servers=False):
         use_env_file(data)
         with open_environment(settings.load()) as env:
+            with told_to_people():
+                env.engine.connect().close()
             console_of_python.run(env, write=write, reason=reason)

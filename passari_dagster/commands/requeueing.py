@@ -23,6 +23,8 @@ from passari_dagster.commands.common import (
     told_to_people,
 )
 
+_WRITTEN = "as 2026-01-31 (the whole day) or 2026-01-31T14:30"
+
 
 class Outcome(str, Enum):
     """As the option is written."""
@@ -38,8 +40,8 @@ def requeue_failed(
     ] = None,
     error: Annotated[str, typer.Option("--error", help="part of the error's message, in large or small letters")] = "",
     op: Annotated[str, typer.Option("--op", help="the op that failed, such as submit_sip")] = "",
-    since: Annotated[str, typer.Option("--since", metavar="DATE", help="failed then or later")] = "",
-    until: Annotated[str, typer.Option("--until", metavar="DATE", help="failed on that day or before")] = "",
+    since: Annotated[str, typer.Option("--since", metavar="DATE", help=f"failed then or later; {_WRITTEN}")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help=f"failed then or before; {_WRITTEN}")] = "",
     object_ids: Annotated[str, typer.Option("--object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

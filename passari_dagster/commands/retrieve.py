@@ -19,6 +19,7 @@ from passari_dagster.commands.common import (
     print_json,
     told_to_people,
     use_env_file,
+    within_bounds,
 )
 from passari_dagster.services.supervisor import Stop, stop_on_signals
 
@@ -28,7 +29,8 @@ def search_dps(
         str, typer.Option("--query", help="in the DPS's query language, such as OBJID:Passari_Object_123")
     ] = "",
     object_id: Annotated[
-        int | None, typer.Option("--object-id", help="instead of a query: packages of an object")
+        int | None,
+        typer.Option("--object-id", callback=within_bounds, help="instead of a query: packages of an object"),
     ] = None,
     page: Annotated[int, typer.Option("--page", min=1, help="of the answer")] = 1,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="packages in a page")] = 50,

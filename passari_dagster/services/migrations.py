@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from passari_dagster.catalogue import older_revisions
-from passari_dagster.errors import PassariError
+from passari_dagster.errors import PassariError, SettingsError
 from passari_dagster.services.supervisor import last_lines
 
 _REVISION = re.compile(r"""^(down_)?revision(?::[^=]*)?\s*=\s*["'](\w+)["']""", re.M)
 
 
 class MigrationFailed(PassariError):
-    """A database could not be reached or brought to the schema wanted."""
+    """A database could not be brought to the schema wanted."""
 
 
 class TooOldError(PassariError):
@@ -42,7 +42,7 @@ def revisions(url: str) -> set[str]:
     """The revisions that a database says it has; none for an empty database.
 
     Raises:
-        MigrationFailed: it cannot be reached.
+        SettingsError: it cannot be reached.
     """
     engine = create_engine(psycopg2_url(url), connect_args={"connect_timeout": 15})
     try:
@@ -50,7 +50,7 @@ def revisions(url: str) -> set[str]:
             return set(MigrationContext.configure(connection).get_current_heads())
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or type(error).__name__).strip()
-        raise MigrationFailed(f"the database cannot be reached: {reason}") from None
+        raise SettingsError(f"the database cannot be reached: {reason}") from None
     finally:
         engine.dispose()
 
@@ -73,6 +73,7 @@ def migrate_museum(environment: Mapping[str, str], root: Path) -> None:
     """Bring the museum database of PASSARI_DB_URL to the newest revision.
 
     Raises:
+        SettingsError: it cannot be reached.
         TooOldError: it is of an older passari-workflow, which has to upgrade it first.
         MigrationFailed: it could not be done.
     """
@@ -85,6 +86,13 @@ def migrate_museum(environment: Mapping[str, str], root: Path) -> None:
 def migrate_dagster(environment: Mapping[str, str], root: Path) -> None:
     """Bring the database of DAGSTER_PG_URL to the schema of the Dagster installed."""
     _run([sys.executable, "-m", "dagster", "instance", "migrate"], environment, root)
+
+
+def told(url: str, migrate: Callable[[], None]) -> dict[str, list[str]]:
+    """Migrate a database; its revisions before and after."""
+    before = sorted(revisions(url))
+    migrate()
+    return {"before": before, "after": sorted(revisions(url))}
 
 
 def _run(argv: list[str], environment: Mapping[str, str], root: Path) -> None:

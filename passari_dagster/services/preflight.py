@@ -10,7 +10,6 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from passari_dagster.errors import TransientFailure
 from passari_dagster.services.supervisor import Stop
@@ -76,7 +75,7 @@ def run(settings: Settings, options: Options, console: Console) -> int:
             chosen = preflight.choose(env, count=options.count, object_ids=options.object_ids)
             summary.left = len(chosen)
             preflight.preflight(env, chosen, tell, say)
-    except (OSError, SQLAlchemyError) as error:
+    except OSError as error:
         raise TransientFailure(f"the preflight could not be done: {type(error).__name__}: {error}") from error
     except Stop:
         _print(summary, options, console)  # what is known so far

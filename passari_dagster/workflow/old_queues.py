@@ -17,7 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from passari_dagster.connections import redis_arguments
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.errors import SettingsError
 
 STEPS = ("download_object", "create_sip", "submit_sip", "confirm_sip")
 """Its queues of objects; the job of an object is `<queue>_<object id>`."""
@@ -81,7 +81,7 @@ def read(url: SecretStr) -> OldQueues:
     """Look at its Redis.
 
     Raises:
-        PermanentFailure: it cannot be reached.
+        SettingsError: it cannot be reached.
     """
     address = url.get_secret_value()
     try:
@@ -90,9 +90,9 @@ def read(url: SecretStr) -> OldQueues:
         ) as client:
             return _read(client)
     except (redis.RedisError, ValueError, OSError) as error:
-        raise PermanentFailure(
-            f"passari-workflow's Redis cannot be read: {type(error).__name__}. Name it by --redis, or say --no-redis "
-            "if it is gone"
+        raise SettingsError(
+            f"passari-workflow's Redis cannot be reached: {type(error).__name__}. Name it by --redis, or say "
+            "--no-redis if it is gone"
         ) from error
 
 
