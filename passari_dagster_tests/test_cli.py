@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import SecretStr
 
+from passari_dagster.commands.common import print_table, told_to_people
+from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.ledger import LEASE, Lease, Ledger, connect
 from passari_dagster_tests.conftest import PROJECT
 
@@ -171,3 +174,16 @@ def test_options_of_passari_workflow_are_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["demo", "--enqueue", "0"], ["demo", "--nonsense"]])
 def test_options_that_make_no_sense_end_with_2(tmp_path: Path, arguments: list[str]) -> None:
     assert command(tmp_path, *arguments).returncode == 2
+
+
+def test_a_terminal_finds_nothing_to_obey_in_what_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m kuva.jpg"
+    with told_to_people() as console:
+        print_table(console, ("object", "message"), [(1, hostile)])
+    with pytest.raises(typer.Exit), told_to_people():
+        raise PermanentFailure(f"two lines:\n{hostile}")
+    said, faults = capfd.readouterr()
+    for text in (said, faults):
+        assert "kuva.jpg" in text
+        assert all(sign.isprintable() or sign == "\n" for sign in text)
+    assert faults.count("\n") == 2

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from passari_dagster import settings
 from passari_dagster.errors import PassariError, SettingsError
+from passari_dagster.workflow.shown import visible
 
 if TYPE_CHECKING:
     from passari_dagster.run_queue.dagster_internals import RemoteRepositoryOrigin
@@ -56,10 +57,10 @@ def told_to_people(*, servers: bool = True) -> Iterator[Console]:
     except typer.Exit:
         raise
     except SettingsError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(visible(str(error)), err=True)
         raise typer.Exit(2) from None
     except PassariError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(visible(str(error)), err=True)
         raise typer.Exit(1) from None
     except Exception as error:
         from passari_dagster.commands.servers import trouble
@@ -96,7 +97,7 @@ def print_table(console: Console, columns: Sequence[str | Column], rows: Sequenc
     """A table for people; without a terminal, as wide as `WIDTH`."""
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
     wide = console if console.is_terminal else Console(width=WIDTH, file=console.file)
     wide.print(table, markup=False, highlight=False)
 
@@ -137,7 +138,9 @@ def print_tally(console: Console, tally: Tally) -> None:
     rows = [(entry.object_id, entry.outcome, entry.detail) for entry in tally.entries]
     print_table(console, ("object", "outcome", ""), rows)
     more = sum(tally.counts.values()) - len(rows)
-    console.print(f"… and {more} more; --json lists all" if more else "", tally.summary, sep="\n", markup=False)
+    console.print(
+        f"… and {more} more; --json lists all" if more else "", visible(tally.summary), sep="\n", markup=False
+    )
 
 
 def quiet(_line: str) -> None:

@@ -24,7 +24,12 @@ def plain(text: str, *, whole: bool = False) -> str:
         whole: a long text is not cut, for instance since a person is to copy it.
     """
     text = " ".join(text.split())
-    text = text if whole or len(text) <= _CELL else f"{text[:_CELL]}…"
+    return visible(text if whole or len(text) <= _CELL else f"{text[:_CELL]}…")
+
+
+def visible(text: str) -> str:
+    """The text with its lines, in which a terminal finds nothing to obey."""
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
+        for character in text
     )
