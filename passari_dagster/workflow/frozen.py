@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from passari_dagster.catalogue.freezing import NONE_GIVEN
 from passari_dagster.catalogue.statistics import FrozenReason
 from passari_dagster.workflow import picture
 from passari_dagster.workflow.shown import in_markdown, plain
@@ -14,7 +15,6 @@ DRAWN = 10
 """Most reasons of the picture."""
 _LETTERS = 48
 """Of a reason in the picture; the table has all of it."""
-_NONE = "(none given)"
 _BAR, _MARGIN = 0.27, 0.14
 """Inches that a bar takes of the height, and what is left free above and below all of them."""
 
@@ -27,7 +27,7 @@ def table(reasons: Sequence[FrozenReason]) -> str:
     """
     lines = ["| objects | frozen by people | reason |", "|---|---|---|"]
     for each in reasons[:REASONS]:
-        lines.append(f"| {each.objects} | {each.by_people} | {in_markdown(each.reason, whole=True) or _NONE} |")
+        lines.append(f"| {each.objects} | {each.by_people} | {in_markdown(each.reason, whole=True) or NONE_GIVEN} |")
     return "\n".join(lines)
 
 
@@ -63,5 +63,5 @@ def draw(reasons: Sequence[FrozenReason]) -> bytes:
 
 
 def _short(reason: str) -> str:
-    text = plain(reason) or _NONE
+    text = plain(reason) or NONE_GIVEN
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1].rstrip()}…"
