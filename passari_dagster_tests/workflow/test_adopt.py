@@ -23,7 +23,7 @@ from rq.registry import StartedJobRegistry
 
 from passari_dagster import locks
 from passari_dagster.catalogue import eligibility, packages
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.errors import PermanentFailure, SettingsError
 from passari_dagster.sip.workspace import Workspace
 from passari_dagster.workflow import adopt, adoption_plan, audit, enqueue, old_queues, poll, preserve
 from passari_dagster.workflow.adoption_plan import Fate, Plan
@@ -476,7 +476,7 @@ def test_what_its_redis_tells_besides(env: Environment, old: OldWorkflow, ids: l
     assert "its sync-processed-sips ran at" in notes
     assert "sync-hashes" not in notes
     assert "1 requests to enqueue" in notes
-    with pytest.raises(PermanentFailure, match="--redis"):
+    with pytest.raises(SettingsError, match="--redis"):
         old_queues.read(SecretStr("redis://:secret@127.0.0.1:1/0"))
 
 
