@@ -11,6 +11,7 @@ from passari_dagster.commands.common import (
     DataOption,
     DryRunOption,
     JsonOption,
+    ObjectIds,
     opened_environment,
     print_json,
     print_tally,
@@ -20,7 +21,7 @@ from passari_dagster.commands.common import (
 
 
 def cancel(
-    object_ids: Annotated[list[int], typer.Argument(help="ids of the objects")],
+    object_ids: ObjectIds,
     resend: Annotated[
         bool, typer.Option("--resend", help="also what was sent, if the DPS does not show it: it is sent anew then")
     ] = False,
