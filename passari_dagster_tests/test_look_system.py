@@ -94,6 +94,14 @@ def test_the_dossier_by_the_command_line(running: Running, preserved: int, tmp_p
     assert output(running, "object-dossier", str(preserved), "--html", str(page)).strip() == str(page)
     assert "<iframe sandbox" in page.read_text(encoding="utf-8")
 
+    log = output(running, "object-dossier", str(preserved), "--log", "create-sip")
+    assert "--- create-sip" in log
+    assert output(running, "object-dossier", str(preserved), "--log", "create-sip.log.gz") == log
+    report = next(name for name in (Path(each["path"]).name for each in package["reports"]) if ".html" in name)
+    assert "accepted" in output(running, "object-dossier", str(preserved), "--log", report)
+    none = command(running, "object-dossier", str(preserved), "--log", "x")
+    assert (none.returncode, "it has download-object, create-sip" in none.stderr) == (1, True)
+
     unknown = command(running, "object-dossier", "404")
     assert (unknown.returncode, unknown.stderr.strip()) == (
         1,

@@ -164,28 +164,40 @@ def object_dossier(
         bool, typer.Option("--markdown", help="print Markdown; this is what is done anyway")
     ] = False,
     as_json: JsonOption = False,
+    log: Annotated[
+        str | None,
+        typer.Option("--log", metavar="NAME", help="print a log whole, such as create-sip: the newest one"),
+    ] = None,
     ui: Annotated[
         str, typer.Option("--ui", metavar="URL", help="address of Dagster's user interface, for links to the runs")
     ] = "",
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Tell on one page all that is known of an object: packages, changes, steps, logs, reports. Nothing is changed."""
-    if sum((html is not None, as_markdown, as_json)) > 1:
-        raise typer.BadParameter("give one of --html, --markdown and --json", param_hint="--html")
+    if sum((html is not None, as_markdown, as_json, log is not None)) > 1:
+        raise typer.BadParameter("give one of --html, --markdown, --json and --log", param_hint="--html")
     if ui and not ui.startswith(("http://", "https://")):
         raise typer.BadParameter("an address begins with http:// or https://", param_hint="--ui")
     from passari_dagster import durable
     from passari_dagster.errors import PermanentFailure
-    from passari_dagster.workflow import dossier, dossier_html
+    from passari_dagster.workflow import dossier, dossier_html, step_times
     from passari_dagster.workflow.dossier_markdown import markdown
     from passari_dagster.workflow.environment import open_environment
+    from passari_dagster.workflow.shown import visible
 
     base = ui.rstrip("/")
     with told_to_people() as console:
         use_env_file(data)
         with open_environment(settings.load()) as env:
             made = dossier.dossier(env, object_id)
-        if html is not None:
+        if log is not None:
+            path = dossier.log_named(made, log)
+            try:
+                for line in step_times.whole(path):
+                    typer.echo(visible(line))
+            except (OSError, EOFError) as error:
+                raise PermanentFailure(f"{path} cannot be read: {error}") from error
+        elif html is not None:
             try:
                 durable.write_bytes(html, dossier_html.html(made, base).encode())
             except OSError as error:

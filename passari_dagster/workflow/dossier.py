@@ -17,10 +17,12 @@ from passari_dagster import safe_xml
 from passari_dagster.catalogue import audit, history
 from passari_dagster.catalogue.eligibility import Explanation
 from passari_dagster.catalogue.history import ObjectHistory, PackageHistory
+from passari_dagster.errors import PermanentFailure
 from passari_dagster.safe_xml import UnsafeXmlError
 from passari_dagster.sip.workspace import Workspace, archive_path
 from passari_dagster.workflow import explain, step_times
 from passari_dagster.workflow.environment import Environment
+from passari_dagster.workflow.shown import plain
 from passari_dagster.workflow.step_times import StepLog
 
 MOST_PACKAGES, MOST_EVENTS, MOST_FILES, MOST_OUTCOMES = 25, 50, 50, 20
@@ -205,6 +207,26 @@ def _other_files(directories: list[Path]) -> list[Path]:
             if path.is_file() and not path.is_symlink() and name.removesuffix(".log") not in step_times.STEPS:
                 found.setdefault(name, path)
     return [found[name] for name in sorted(found)[:MOST_FILES]]
+
+
+def log_named(made: Dossier, name: str) -> Path:
+    """A log or a report, of the newest package that has one of this name.
+
+    Arguments:
+        name: such as `create-sip`, or the whole name of a file.
+
+    Raises:
+        PermanentFailure: there is none.
+    """
+    known: dict[str, Path] = {}
+    for package in reversed(made.packages):
+        for each in (*package.steps, *package.logs, *package.reports):
+            known.setdefault(each.path.name.removesuffix(".gz").removesuffix(".log"), each.path)
+    found = known.get(name.removesuffix(".gz").removesuffix(".log"))
+    if found is None:
+        has = f"it has {', '.join(map(plain, known))}" if known else "it has none"
+        raise PermanentFailure(f"object {made.history.object_id} has no log {plain(name)!r}: {has}")
+    return found
 
 
 def _report(path: Path, room: int) -> IngestReport:

@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import itertools
 import re
+import sys
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -144,8 +145,16 @@ def _open(path: Path) -> Iterator[BinaryIO]:
             raise OSError(f"{path.name} is damaged: {error}") from error
 
 
-def _lines(path: Path) -> Iterator[str]:
-    left = MAX_BYTES
+def whole(path: Path) -> Iterator[str]:
+    """All lines of a log, which may be compressed; a very long one comes in parts.
+
+    Raises:
+        OSError, EOFError: it cannot be read.
+    """
+    return _lines(path, sys.maxsize)
+
+
+def _lines(path: Path, left: int = MAX_BYTES) -> Iterator[str]:
     with _open(path) as stream:
         while left > 0 and (line := stream.readline(min(left, LONGEST_LINE))):
             left -= len(line)
