@@ -220,8 +220,9 @@ def log_named(made: Dossier, name: str) -> Path:
     """
     known: dict[str, Path] = {}
     for package in reversed(made.packages):
-        for each in (*package.steps, *package.logs, *package.reports):
-            known.setdefault(each.path.name.removesuffix(".gz").removesuffix(".log"), each.path)
+        logs = [*(step.path for step in package.steps), *(log.path for log in package.logs)]
+        for path in [*logs, *(report.path for report in package.reports)]:
+            known.setdefault(path.name.removesuffix(".gz").removesuffix(".log"), path)
     found = known.get(name.removesuffix(".gz").removesuffix(".log"))
     if found is None:
         has = f"it has {', '.join(map(plain, known))}" if known else "it has none"
