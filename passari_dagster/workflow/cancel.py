@@ -40,10 +40,7 @@ class _Cancel:
         """
         if restored := journal.recover(self.env, object_id, self.log):
             # Not what the caller thinks of: they looked at what the database said before.
-            raise PermanentFailure(
-                f"the database had lost that {restored[-1]} was sent, and knows it again: look at it, then cancel it "
-                "if it is still to be cancelled"
-            )
+            raise PermanentFailure(_lost(restored[-1]))
         with self.env.transaction() as session:
             latest = packages.latest(session, object_id)
         if latest is not None and latest.rest == "cancelled":
@@ -64,9 +61,7 @@ class _Cancel:
             restored = journal.restore(self.env, session, object_id)
             latest = packages.latest(session, object_id)
         if restored:
-            raise PermanentFailure(
-                f"the database has lost that {restored[-1]} was sent: it would be put back, and not be cancelled"
-            )
+            raise PermanentFailure(_lost(restored[-1]))
         return self._is_not_the_dps(_open(object_id, latest), dry_run=True)
 
     def finish(self, object_id: int) -> str:
@@ -196,6 +191,13 @@ def cancel_package(
         told = call.preview(object_id) if dry_run else call.act(object_id)
     if not dry_run:
         log(f"object {object_id}: {CANCELLED} ({told}); it may be enqueued again")
+
+
+def _lost(sip_filename: str) -> str:
+    return (
+        f"the database had lost that {sip_filename} was sent: that is put back, and nothing cancelled. Look at it, "
+        "then cancel it if it is still to be cancelled"
+    )
 
 
 def _open(object_id: int, package: PackageFacts | None) -> PackageFacts:

@@ -302,10 +302,10 @@ def test_what_a_restored_backup_has_lost_is_put_back_and_not_cancelled(house: Ho
     restore()
     preview = do_cancel(env, object_id, dry_run=True)
     assert preview.refused == 1
-    assert "has lost that" in told(preview)[object_id][1]
+    assert "had lost that" in told(preview)[object_id][1]
     assert package(env, object_id).submission_date is None
     tally = do_cancel(env, object_id)
-    assert "knows it again" in told(tally)[object_id][1]
+    assert "that is put back" in told(tally)[object_id][1]
     assert package(env, object_id).submission_date is not None
 
 

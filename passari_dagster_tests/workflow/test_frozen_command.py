@@ -44,11 +44,9 @@ def test_the_command_tells_each_reason_whole_on_a_line(house: House) -> None:
 
 @pytest.mark.usefixtures("_frozen")
 def test_the_asset_tells_each_reason_whole(env: Environment) -> None:
-    result = dg.materialize(
-        [workbench.frozen_objects],
-        resources={"environment": dg.ResourceDefinition.hardcoded_resource(env)},
-        instance=dg.DagsterInstance.ephemeral(),
-    )
-    (event,) = result.get_asset_materialization_events()
+    resources = {"environment": dg.ResourceDefinition.hardcoded_resource(env)}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([workbench.frozen_objects], resources=resources, instance=instance)
+        (event,) = result.get_asset_materialization_events()
     table = event.materialization.metadata["by_reason"].value
     assert f"| 2 | 0 | {REASON} |" in str(table)

@@ -87,7 +87,7 @@ def test_a_system_error_is_exit_code_2_and_the_others_are_told(house: House, env
         (["1", "--random", "5"], {}, "--random"),
         (["--random", "0"], {}, "--random"),
         (["kirves"], {}, "integer"),
-        (["--random", "5"], {"PASSARI_DB_URL": "postgresql://me:sala@127.0.0.1:1/x"}, "could not be done"),
+        (["--random", "5"], {"PASSARI_DB_URL": "postgresql://me:sala@127.0.0.1:1/x"}, "cannot be reached"),
         (["1000000"], {"REDIS_URL": "redis://127.0.0.1:1"}, "in Redis"),
         (["1000000", "--csv", "nowhere/problems.csv"], {}, "nowhere"),
         (["1000000"], {"PASSARI_CONFIG": "/nowhere.toml"}, "PASSARI_CONFIG"),
