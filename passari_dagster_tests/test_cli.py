@@ -187,3 +187,25 @@ def test_a_terminal_finds_nothing_to_obey_in_what_is_told(capfd: pytest.CaptureF
         assert "kuva.jpg" in text
         assert all(sign.isprintable() or sign == "\n" for sign in text)
     assert faults.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("requeue", ["requeue-failed"]), ("unfreeze --with", ["--with-reason", "--with-object-ids"])],
+)
+def test_the_shell_completes_commands_and_options(typed: str, completed: list[str]) -> None:
+    words = f"passari-dagster {typed}"
+    done = subprocess.run(
+        [PROGRAM],
+        env={
+            **CLEAN,
+            "_PASSARI_DAGSTER_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout.split() == completed
