@@ -59,7 +59,7 @@ chaos: install
 
 # What an administrator does on a running system, by the UI and by the command line.
 scenario: install
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m scenario $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist loadgroup -m scenario $(ARGS)
 
 # Hostile bytes for PASSARI_FUZZ_SECONDS (60), large files and large packages.
 fuzz: install

@@ -150,6 +150,7 @@ def may_have_been_sent(running: Running, object_id: int) -> None:
     (running.house.dps.home / "transfer" / f"{name}.incomplete").unlink()
 
 
+@pytest.mark.xdist_group("workbench-2")
 def test_packages_are_cancelled_by_the_job_and_by_the_command(running: Running) -> None:
     good = running.good_objects()
     by_job, by_command, doubtful = objects = good[7], good[FIRST - 1], good[FIRST + 9]
@@ -240,6 +241,7 @@ def test_who_did_it_is_told_by_the_proxys_header_and_never_by_a_tag(running: Run
     assert frozen_with(running, object_id, {}, {}).who == "unknown (ui)"
 
 
+@pytest.mark.xdist_group("workbench-2")
 def test_a_job_that_a_person_re_executes_is_done_once_more(running: Running) -> None:
     good = running.good_objects()
     ids = [object_id for object_id in running.house.museum.object_ids if object_id not in good][:2]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shlex
 import socket
 import sys
@@ -32,6 +33,8 @@ else:
     import tomli as tomllib
 
 HOST = "127.0.0.1"
+_PORTS = range(20_000, 32_000)
+"""Linux gives those from 32,768 on to outgoing connections (ip_local_port_range)."""
 DEFINITIONS = "passari_dagster.definitions"
 # The variables that a person's shell needs beside a running system.
 SHELL_VARIABLES = (
@@ -345,10 +348,15 @@ def read_env(data: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on.
+
+    None of those that the kernel gives to outgoing connections: one of them may take it before somebody listens on it.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise OSError(f"no port of {HOST} is free between {_PORTS.start} and {_PORTS.stop}")
 
 
 def next_free_port(wanted: int) -> int:
