@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/passari-dagster demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m 'not faults and not fuzz and not chaos and not scenario' $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist loadgroup -m 'not faults and not fuzz and not chaos and not scenario' $(ARGS)
 
 # constraints.txt has the newest Dagster of the supported range (pyproject.toml); this is its other end. What depends on
 # Dagster's version is tested with it: the run queue and the definitions.

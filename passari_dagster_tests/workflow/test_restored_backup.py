@@ -195,7 +195,7 @@ def test_cancelling_with_an_old_backup_does_not_give_up_what_the_dps_works_on(ho
     preserve.submit_sip(env, object_id, quiet)
     wait_until(lambda: not any((house.dps.home / "transfer").iterdir()))
     restore()
-    with pytest.raises(PermanentFailure, match="knows it again"):
+    with pytest.raises(PermanentFailure, match="that is put back"):
         cancel_package(env, object_id, quiet, resend=True)
     with pytest.raises(PermanentFailure, match=r"the DPS may be at work on it|is with the DPS"):
         cancel_package(env, object_id, quiet)
