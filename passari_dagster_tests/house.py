@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -144,6 +146,18 @@ class House:
             "PASSARI_DB_URL": self.database_url,
             "REDIS_URL": self.redis_url.get_secret_value(),
         }
+
+    def command(self, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        """`passari-dagster` in a process of its own; the keywords are further environment variables."""
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "passari-dagster"), *map(str, arguments)],
+            cwd=self.directory,
+            env={**self.command_environment(), **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     def write_config(self, path: Path, **changes: dict[str, Any]) -> Path:
         """The settings as a `passari.toml`, without database and Redis, which come from the environment."""

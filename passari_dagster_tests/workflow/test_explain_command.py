@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from passari_dagster.workflow.environment import Environment
 from passari_dagster_tests.catalogue.rows import add_object, add_package
@@ -14,15 +12,7 @@ from passari_dagster_tests.house import House
 
 
 def command(house: House, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "passari-dagster"), "explain", *map(str, arguments)],
-        cwd=house.directory,
-        env=house.command_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return house.command("explain", *arguments)
 
 
 def test_the_command_tells_people_all_reasons_and_programs_the_date(house: House, env: Environment) -> None:

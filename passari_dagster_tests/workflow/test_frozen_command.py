@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import dagster as dg
 import pytest
 
@@ -27,15 +23,7 @@ def _frozen(env: Environment) -> None:
 
 @pytest.mark.usefixtures("_frozen")
 def test_the_command_tells_each_reason_whole_on_a_line(house: House) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "passari-dagster"), "frozen"],
-        cwd=house.directory,
-        env=house.command_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = house.command("frozen")
     assert done.returncode == 0, done.stderr
     assert f"      2          0  {REASON}" in done.stdout.splitlines()
     assert "      1          0  \\x1b[2J" in done.stdout.splitlines()

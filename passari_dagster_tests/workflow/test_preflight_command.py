@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,15 +14,7 @@ from passari_dagster_tests.workflow.stories import JPEG, PSD, eligible_object, o
 
 
 def command(house: House, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "passari-dagster"), "preflight", *map(str, arguments)],
-        cwd=house.directory,
-        env={**house.command_environment(), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return house.command("preflight", *arguments, **variables)
 
 
 def test_problems_are_a_table_and_exit_code_1(house: House, env: Environment) -> None:

@@ -267,13 +267,17 @@ def test_what_is_too_large_is_not_fetched(house: House, aip_id: str, output: Pat
         fetch(env, aip_id, output)
 
 
-def test_a_dip_that_the_dps_does_not_delete_is_good_and_deleted_by_a_further_call(
-    env: Environment, house: House, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def have_the_dps_keep_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> bool:
         raise TransientFailure("status 500")
 
     monkeypatch.setattr("passari_dagster.dps.dissemination.Dissemination.delete", refuse)
+
+
+def test_a_dip_that_the_dps_does_not_delete_is_good_and_deleted_by_a_further_call(
+    env: Environment, house: House, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_the_dps_keep_its_copy(monkeypatch)
     first = fetch(env, aip_id, output)
     assert (first.deleted, len(dips(house))) == (False, 1)
     monkeypatch.undo()
@@ -284,10 +288,7 @@ def test_a_dip_that_the_dps_does_not_delete_is_good_and_deleted_by_a_further_cal
 def test_whoever_fetches_a_dip_that_is_still_there_is_told_too(
     env: Environment, house: House, aip_id: str, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> bool:
-        raise TransientFailure("status 500")
-
-    monkeypatch.setattr("passari_dagster.dps.dissemination.Dissemination.delete", refuse)
+    have_the_dps_keep_its_copy(monkeypatch)
     first = fetch(env, aip_id, output)
     first.file.rename(output / "elsewhere.zip")
     monkeypatch.undo()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +13,8 @@ from passari_dagster_tests.catalogue.rows import add_object
 from passari_dagster_tests.house import House
 
 
-def command(house: House, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "passari-dagster"), *arguments],
-        cwd=house.directory,
-        env=house.command_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 def told(house: House, *arguments: str) -> str:
-    done = command(house, "audit-log", *arguments)
+    done = house.command("audit-log", *arguments)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     return done.stdout
 
@@ -78,11 +63,11 @@ def test_programs_are_told_all_of_an_event(house: House, env: Environment) -> No
 
 
 def test_a_date_that_is_none_is_a_wrong_command_line(house: House) -> None:
-    done = command(house, "audit-log", "--since", "yesterday")
+    done = house.command("audit-log", "--since", "yesterday")
     assert done.returncode == 2
     assert "write 2026-01-31" in " ".join(done.stderr.split())
 
 
 def test_the_overview_says_which_server_it_misses(house: House) -> None:
-    done = command(house, "overview")
+    done = house.command("overview")
     assert (done.returncode, "DAGSTER_PG_URL" in done.stderr) == (2, True), done.stderr
