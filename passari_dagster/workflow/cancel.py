@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -56,8 +55,7 @@ class _Cancel:
 
     def preview(self, object_id: int) -> str:
         """What `act` would tell. What lies half sent at the DPS stays, and may hide what is seen without it."""
-        with self.env.transaction() as session, contextlib.ExitStack() as stack:
-            stack.callback(session.begin_nested().rollback)
+        with self.env.undone() as session:
             restored = journal.restore(self.env, session, object_id)
             latest = packages.latest(session, object_id)
         if restored:

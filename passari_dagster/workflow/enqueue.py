@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +34,7 @@ def choose(
     random: bool,
     in_flight: Collection[int],
     registered: Collection[int],
+    change: Callable[[Session], object] | None = None,
 ) -> Chosen:
     """Pick eligible objects that are not in the workflow. To be called under the workflow lock.
 
@@ -44,53 +44,27 @@ def choose(
         random: in random order, instead of by id.
         in_flight: objects with a run that is queued or live, or soon will be.
         registered: objects that have a partition key already; others need room under `partition_cap`.
+        change: to the database, which is undone: what would be chosen after it.
     """
-    with env.transaction() as session:
-        return _choose(env, session, count, object_ids, random, in_flight, registered)
-
-
-def choose_after(
-    env: Environment,
-    change: Callable[[Session], object],
-    *,
-    object_ids: Sequence[int],
-    in_flight: Collection[int],
-    registered: Collection[int],
-) -> Chosen:
-    """What `choose` would answer after a change, which is made in a transaction that is rolled back."""
-    if not object_ids:
-        return Chosen((), 0, {})  # not all objects
-    with env.transaction() as session, contextlib.ExitStack() as stack:
-        stack.callback(session.begin_nested().rollback)
-        change(session)
-        return _choose(env, session, None, object_ids, False, in_flight, registered)
-
-
-def _choose(
-    env: Environment,
-    session: Session,
-    count: int | None,
-    object_ids: Sequence[int],
-    random: bool,
-    in_flight: Collection[int],
-    registered: Collection[int],
-) -> Chosen:
     asked = list(dict.fromkeys(object_ids))
-    found = eligibility.eligible_ids(
-        session,
-        now=env.now(),
-        delays=env.delays,
-        limit=count,
-        random=random,
-        among=asked or None,
-        excluding=in_flight,
-    )
-    if asked:
-        # What was begun and never sent goes on when it is launched again.
-        begun = packages.unfinished_ids(session, among=asked)
-        found = sorted({*found, *begun}.difference(in_flight))[:count]
-    others = set(asked).difference(found)
-    told = eligibility.reasons(session, others, now=env.now(), delays=env.delays) if others else {}
+    with env.transaction() if change is None else env.undone() as session:
+        if change is not None:
+            change(session)
+        found = eligibility.eligible_ids(
+            session,
+            now=env.now(),
+            delays=env.delays,
+            limit=count,
+            random=random,
+            among=asked or None,
+            excluding=in_flight,
+        )
+        if asked:
+            # What was begun and never sent goes on when it is launched again.
+            begun = packages.unfinished_ids(session, among=asked)
+            found = sorted({*found, *begun}.difference(in_flight))[:count]
+        others = set(asked).difference(found)
+        told = eligibility.reasons(session, others, now=env.now(), delays=env.delays) if others else {}
     refused = {
         object_id: "a run of it is queued or live"
         if object_id in in_flight
@@ -99,6 +73,28 @@ def _choose(
     }
     ids = fit(found, registered=registered, cap=env.settings.workflow.partition_cap)
     return Chosen(ids=tuple(ids), left=len(found) - len(ids), refused=refused)
+
+
+def choose_after(
+    env: Environment,
+    change: Callable[[Session], object],
+    object_ids: Sequence[int],
+    *,
+    in_flight: Collection[int],
+    registered: Collection[int],
+) -> Chosen:
+    """What `choose` would answer of all these objects after a change, which is undone. Of none: nothing."""
+    if not object_ids:
+        return Chosen((), 0, {})
+    return choose(
+        env,
+        count=None,
+        object_ids=object_ids,
+        random=False,
+        in_flight=in_flight,
+        registered=registered,
+        change=change,
+    )
 
 
 def fit(ids: Sequence[int], *, registered: Collection[int], cap: int) -> list[int]:

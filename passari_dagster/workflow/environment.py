@@ -68,6 +68,13 @@ class Environment:
                 held.check()
 
     @contextlib.contextmanager
+    def undone(self) -> Iterator[Session]:
+        """A session whose changes are undone when its block ends: to find out what they would bring about."""
+        with self.transaction() as session, contextlib.ExitStack() as stack:
+            stack.callback(session.begin_nested().rollback)
+            yield session
+
+    @contextlib.contextmanager
     def lock(self, name: str, *, wait: float) -> Iterator[locks.Held]:
         """Hold one of the locks of `passari_dagster.locks`; `wait` in seconds."""
         expiry = self.settings.workflow.lock_expiry

@@ -5,7 +5,6 @@ What the DPS has stays watched. Objects that are frozen for a content problem ar
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -68,8 +67,7 @@ class _Freeze:
             return REFUSED, "its lock is held: a run of it executes, or was killed a moment ago"
 
     def _preview(self, object_id: int) -> tuple[str, str]:
-        with self.env.transaction() as session, contextlib.ExitStack() as stack:
-            stack.callback(session.begin_nested().rollback)
+        with self.env.undone() as session:
             restored = journal.restore(self.env, session, object_id)
             row = packages.object_row(session, object_id)
             outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)

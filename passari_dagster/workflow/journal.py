@@ -7,7 +7,6 @@ commit that it tells of: it never says more than the database said.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +112,7 @@ def recover_each(env: Environment, log: Log, deed: Deed | None) -> Iterator[Reco
 
 
 def _would_recover(env: Environment, object_id: int) -> list[str]:
-    with env.transaction() as session, contextlib.ExitStack() as stack:
-        stack.callback(session.begin_nested().rollback)
+    with env.undone() as session:
         return restore(env, session, object_id)
 
 

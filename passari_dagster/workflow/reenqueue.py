@@ -120,7 +120,7 @@ def would_enqueue(
     def change(session: Session) -> None:
         freezing.drop_latest_packages(session, object_ids)
 
-    return enqueue.choose_after(env, change, object_ids=object_ids, in_flight=in_flight, registered=registered)
+    return enqueue.choose_after(env, change, object_ids, in_flight=in_flight, registered=registered)
 
 
 def _clear_up(env: Environment, object_id: int, sip_filename: str) -> None:

@@ -22,9 +22,9 @@ from passari_dagster.workflow.bulk import REFUSED, Tally
 from passari_dagster.workflow.cancel import remove_what_was_cut, would_remove
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.museum_toolkit import objid
+from passari_dagster.workflow.recover import RECOVERED
 
 ACTION = "reset_workflow"
-RECOVERED = "put back from the archive"
 CANCELLED = "cancelled"
 KEPT = "with the DPS, kept"
 UNSURE = "perhaps with the DPS, kept"

@@ -132,7 +132,7 @@ def would_enqueue(
         freezing.unfreeze(session, object_ids)
         freezing.drop_latest_packages(session, dropped)
 
-    return enqueue.choose_after(env, change, object_ids=object_ids, in_flight=in_flight, registered=registered)
+    return enqueue.choose_after(env, change, object_ids, in_flight=in_flight, registered=registered)
 
 
 def _words(selection: Selection) -> str:
