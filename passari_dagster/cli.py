@@ -25,6 +25,7 @@ from passari_dagster.commands.common import (
     DataOption,
     JsonOption,
     ObjectIds,
+    museum_environment,
     print_json,
     told_to_people,
     use_dagster_environment,
@@ -292,19 +293,16 @@ def explain(
 ) -> None:
     """Tell why objects may or may not be enqueued now, and from which date on they may. Nothing is changed."""
     from passari_dagster.workflow import explain as use_case
-    from passari_dagster.workflow.environment import open_environment
 
-    with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as environment:
-            explanations = use_case.explain(environment, object_ids)
-            if as_json:
-                told = [use_case.as_json(explanation) for explanation in explanations]
-                typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
-                return
-            for explanation in explanations:
-                line = use_case.sentence(explanation, environment.settings.time_zone)
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    with told_to_people() as console, museum_environment(data) as environment:
+        explanations = use_case.explain(environment, object_ids)
+        if as_json:
+            told = [use_case.as_json(explanation) for explanation in explanations]
+            typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+            return
+        for explanation in explanations:
+            line = use_case.sentence(explanation, environment.settings.time_zone)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 app.command()(cancelling.cancel)

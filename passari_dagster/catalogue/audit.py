@@ -16,6 +16,8 @@ from passari_dagster.catalogue.models import AuditEvent, audit_event_objects
 
 SAMPLE = 20
 """Objects of an event that are told by id."""
+NAMED = 3
+"""Those of them that a row of a table names."""
 _OBJECTS = text(
     "INSERT INTO audit_event_objects (audit_event_id, museum_object_id) "
     "SELECT DISTINCT CAST(:event AS bigint), unnest(CAST(:ids AS bigint[]))"
@@ -53,6 +55,17 @@ class Event:
     run_id: str | None
     objects: int
     object_ids: tuple[int, ...]
+
+    @property
+    def what(self) -> str:
+        """The action, with its details."""
+        return f"{self.action}: {self.details}" if self.details else self.action
+
+    @property
+    def which(self) -> str:
+        """How many objects, and the first of them; empty: none."""
+        ids = ", ".join(map(str, self.object_ids[:NAMED])) + (", …" if self.objects > NAMED else "")
+        return f"{self.objects}: {ids}" if self.objects else ""
 
 
 def record(

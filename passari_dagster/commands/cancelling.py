@@ -12,10 +12,10 @@ from passari_dagster.commands.common import (
     DryRunOption,
     JsonOption,
     ObjectIds,
+    end_if_refused,
     opened_environment,
-    print_json,
-    print_tally,
     quiet,
+    tell_tally,
     told_to_people,
 )
 
@@ -50,9 +50,5 @@ def cancel(
             dry_run=dry_run,
             sample=None,
         )
-        if as_json:
-            print_json(tally.as_json())
-        else:
-            print_tally(console, tally)
-        if tally.refused and not dry_run:
-            raise typer.Exit(1)
+        tell_tally(console, tally, as_json=as_json)
+        end_if_refused(tally)

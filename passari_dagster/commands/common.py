@@ -103,6 +103,16 @@ def print_table(console: Console, columns: Sequence[str | Column], rows: Sequenc
 
 
 @contextlib.contextmanager
+def museum_environment(data: Path) -> Iterator[Environment]:
+    """The use cases' environment, for what asks nothing of Dagster."""
+    use_env_file(data)
+    from passari_dagster.workflow.environment import open_environment
+
+    with open_environment(settings.load()) as env:
+        yield env
+
+
+@contextlib.contextmanager
 def opened_environment(data: Path) -> Iterator[Environment]:
     """The use cases' environment, with its servers there; Dagster finds what its two files ask for."""
     use_dagster_environment(data)
@@ -141,6 +151,20 @@ def print_tally(console: Console, tally: Tally) -> None:
     console.print(
         f"… and {more} more; --json lists all" if more else "", visible(tally.summary), sep="\n", markup=False
     )
+
+
+def tell_tally(console: Console, tally: Tally, *, as_json: bool) -> None:
+    """What becomes of the objects, for programs or for people."""
+    if as_json:
+        print_json(tally.as_json())
+    else:
+        print_tally(console, tally)
+
+
+def end_if_refused(tally: Tally) -> None:
+    """End the process with 1 if something was refused; a preview may say so, and was done."""
+    if tally.refused and not tally.dry_run:
+        raise typer.Exit(1)
 
 
 def quiet(_line: str) -> None:

@@ -20,6 +20,7 @@ from passari_dagster.commands.common import (
     JsonOption,
     ObjectIds,
     ReasonOption,
+    end_if_refused,
     opened_environment,
     our_repository,
     parse_ids,
@@ -68,8 +69,7 @@ def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json
         print_tally(console, tally)
         if launched is not None:
             _print_launched(console, launched, dry_run=tally.dry_run)
-    if tally.refused and not tally.dry_run:
-        raise typer.Exit(1)
+    end_if_refused(tally)
 
 
 def _launched_json(launched: Launched) -> dict[str, Any]:

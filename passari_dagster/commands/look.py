@@ -13,15 +13,14 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.table import Column
 
-from passari_dagster import settings
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
     JsonOption,
+    museum_environment,
     print_json,
     print_table,
     told_to_people,
-    use_env_file,
     within_bounds,
 )
 
@@ -51,7 +50,6 @@ def packages(
 ) -> None:
     """Find packages, the newest first. With more than one of the states: those that are in any of them."""
     from passari_dagster.catalogue.search import State, find_packages
-    from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import plain
 
     asked = {
@@ -61,8 +59,7 @@ def packages(
         State.CANCELLED: cancelled,
     }
     with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as env, env.transaction() as session:
+        with museum_environment(data) as env, env.transaction() as session:
             states = [state for state, wanted in asked.items() if wanted]
             found = find_packages(
                 session, search=search.strip(), states=states, latest=latest, limit=limit + 1, before=after
@@ -114,13 +111,11 @@ def frozen(
     """Count frozen objects by reason; with --reason or --search, list them."""
     from passari_dagster.catalogue.freezing import NONE_GIVEN
     from passari_dagster.catalogue.statistics import count_frozen, frozen_by_reason, frozen_objects
-    from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import plain
 
     search = search.strip()
     with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as env, env.transaction() as session:
+        with museum_environment(data) as env, env.transaction() as session:
             if reason is None and not search:
                 counts = frozen_by_reason(session)
                 if as_json:
@@ -182,13 +177,11 @@ def object_dossier(
     from passari_dagster.errors import PermanentFailure
     from passari_dagster.workflow import dossier, dossier_html, step_times
     from passari_dagster.workflow.dossier_markdown import markdown
-    from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import visible
 
     base = ui.rstrip("/")
     with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as env:
+        with museum_environment(data) as env:
             made = dossier.dossier(env, object_id)
         if log is not None:
             path = dossier.log_named(made, log)
@@ -218,12 +211,9 @@ def shell(
     input is executed instead.
     """
     from passari_dagster.services import shell as console_of_python
-    from passari_dagster.workflow.environment import open_environment
 
     # What a script does wrong with the database is shown whole.
-    with told_to_people(servers=False):
-        use_env_file(data)
-        with open_environment(settings.load()) as env:
-            with told_to_people():
-                env.engine.connect().close()
-            console_of_python.run(env, write=write, reason=reason)
+    with told_to_people(servers=False), museum_environment(data) as env:
+        with told_to_people():
+            env.engine.connect().close()
+        console_of_python.run(env, write=write, reason=reason)

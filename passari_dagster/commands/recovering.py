@@ -12,6 +12,7 @@ from passari_dagster.commands.common import (
     DataOption,
     DryRunOption,
     JsonOption,
+    end_if_refused,
     opened_environment,
     print_json,
     quiet,
@@ -47,5 +48,4 @@ def recover(
             print_json({**done.tally.as_json(), "objects_in_the_archive": done.archived})
         else:
             tell(done.summary)
-        if done.tally.refused and not dry_run:
-            raise typer.Exit(1)
+        end_if_refused(done.tally)

@@ -11,10 +11,10 @@ from passari_dagster.commands.common import (
     DataOption,
     JsonOption,
     ReasonOption,
+    end_if_refused,
     opened_environment,
-    print_json,
-    print_tally,
     quiet,
+    tell_tally,
     told_to_people,
 )
 
@@ -47,9 +47,5 @@ def reset_workflow(
                 perform=perform,
                 sample=None if as_json else 20,
             )
-        if as_json:
-            print_json(tally.as_json())
-        else:
-            print_tally(console, tally)
-        if tally.refused and perform:
-            raise typer.Exit(1)
+        tell_tally(console, tally, as_json=as_json)
+        end_if_refused(tally)

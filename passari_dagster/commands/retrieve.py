@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 
-from passari_dagster import settings
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
-    WIDTH,
     DataOption,
     DryRunOption,
     JsonOption,
+    museum_environment,
     print_json,
+    print_table,
     told_to_people,
-    use_env_file,
     within_bounds,
 )
 from passari_dagster.services.supervisor import Stop, stop_on_signals
@@ -39,25 +38,19 @@ def search_dps(
 ) -> None:
     """List the packages that the DPS preserves: their ids, objects, SIPs and dates."""
     from passari_dagster.workflow import preserved
-    from passari_dagster.workflow.environment import open_environment
 
-    with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as environment:
-            found = preserved.search(environment, query=query, object_id=object_id, page=page, limit=limit)
-            if as_json:
-                print_json(found.as_json())
-                return
-            # An id is copied from here: it is never broken.
-            table = Table(box=None, pad_edge=False)
-            for column in preserved.COLUMNS:
-                whole = column != "SIP"
-                table.add_column(column, no_wrap=whole, overflow="ignore" if whole else "fold")
-            for row in found.rows:
-                table.add_row(*preserved.cells(row))
-            wide = console if console.is_terminal else Console(width=WIDTH, file=console.file)
-            wide.print(table, markup=False, highlight=False)
-            console.print(str(found), markup=False, highlight=False)
+    with told_to_people() as console, museum_environment(data) as environment:
+        found = preserved.search(environment, query=query, object_id=object_id, page=page, limit=limit)
+        if as_json:
+            print_json(found.as_json())
+            return
+        # An id is copied from here: it is never broken.
+        columns = [
+            Column(name, overflow="fold") if name == "SIP" else Column(name, no_wrap=True, overflow="ignore")
+            for name in preserved.COLUMNS
+        ]
+        print_table(console, columns, [preserved.cells(row) for row in found.rows])
+        console.print(str(found), markup=False, highlight=False)
 
 
 def retrieve_dip(
@@ -78,32 +71,29 @@ def retrieve_dip(
     """
     from passari_dagster.workflow import audit
     from passari_dagster.workflow import retrieve as use_case
-    from passari_dagster.workflow.environment import open_environment
 
     try:
-        with told_to_people() as console, stop_on_signals():
-            use_env_file(data)
-            with open_environment(settings.load()) as environment:
-                if dry_run:
-                    plan = use_case.plan(environment, aip_id, output=output, archive=archive)
-                    print_json(plan.as_json()) if as_json else typer.echo(str(plan))
-                    raise typer.Exit(0 if plan.known else 1)
-                # With --json, progress does not stand in the way of a program.
-                lines = Console(stderr=as_json)
-                retrieved = use_case.retrieve(
-                    environment,
-                    audit.on_the_command_line(),
-                    aip_id,
-                    lambda line: lines.print(line, markup=False, highlight=False, soft_wrap=True),
-                    output=output,
-                    archive=archive,
-                    hours=hours,
-                    reason=reason,
-                )
-                if as_json:
-                    print_json(retrieved.as_json())
-                elif not retrieved.deleted:
-                    console.print("the DPS still has its copy: call again to have it deleted")
+        with told_to_people() as console, stop_on_signals(), museum_environment(data) as environment:
+            if dry_run:
+                plan = use_case.plan(environment, aip_id, output=output, archive=archive)
+                print_json(plan.as_json()) if as_json else typer.echo(str(plan))
+                raise typer.Exit(0 if plan.known else 1)
+            # With --json, progress does not stand in the way of a program.
+            lines = Console(stderr=as_json)
+            retrieved = use_case.retrieve(
+                environment,
+                audit.on_the_command_line(),
+                aip_id,
+                lambda line: lines.print(line, markup=False, highlight=False, soft_wrap=True),
+                output=output,
+                archive=archive,
+                hours=hours,
+                reason=reason,
+            )
+            if as_json:
+                print_json(retrieved.as_json())
+            elif not retrieved.deleted:
+                console.print("the DPS still has its copy: call again to have it deleted")
     except Stop as stop:
         typer.echo(f"stopped ({stop}); call again to go on", err=True)
         raise typer.Exit(128 + stop.number) from None

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
 from rich.table import Column
 
-from passari_dagster import settings
 from passari_dagster.commands.common import (
     SYSTEM_DATA,
     DataOption,
     JsonOption,
+    museum_environment,
     opened_environment,
     print_json,
     print_table,
     told_to_people,
-    use_env_file,
 )
 from passari_dagster.errors import PermanentFailure
-
-if TYPE_CHECKING:
-    from passari_dagster.workflow.audit import Event
-
-_IDS = 3
-"""Objects of an event that a row names."""
 
 
 def overview(as_json: JsonOption = False, data: DataOption = SYSTEM_DATA) -> None:
@@ -58,12 +51,10 @@ def audit_log(
 ) -> None:
     """Tell who did what, when, why, and to which objects, the latest first. Nothing is changed."""
     from passari_dagster.workflow import audit
-    from passari_dagster.workflow.environment import open_environment
     from passari_dagster.workflow.shown import plain
 
     with told_to_people() as console:
-        use_env_file(data)
-        with open_environment(settings.load()) as env:
+        with museum_environment(data) as env:
             zone = ZoneInfo(env.settings.time_zone)
             moment = _moment(since, zone)
             with env.transaction() as session:
@@ -76,8 +67,8 @@ def audit_log(
             (
                 f"{event.date.astimezone(zone):%Y-%m-%d %H:%M}",
                 plain(event.who),
-                plain(f"{event.action}: {event.details}" if event.details else event.action),
-                _objects(event),
+                plain(event.what),
+                event.which,
                 plain(event.reason),
             )
             for event in events
@@ -96,8 +87,3 @@ def _moment(since: str, zone: ZoneInfo) -> datetime | None:
         return moment(since, zone)
     except PermanentFailure as error:
         raise typer.BadParameter(str(error), param_hint="--since") from None
-
-
-def _objects(event: Event) -> str:
-    ids = ", ".join(map(str, event.object_ids[:_IDS])) + (", …" if event.objects > _IDS else "")
-    return f"{event.objects}: {ids}" if event.objects else ""

@@ -89,13 +89,12 @@ def audit_log(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 
 
 def _cells(event: audit.Event) -> Sequence[str]:
-    ids = ", ".join(map(str, event.object_ids[:3])) + (", …" if event.objects > 3 else "")
-    what = in_markdown(f"{event.action}: {event.details}" if event.details else event.action)
+    what = in_markdown(event.what)
     return (
         f"{event.date:%Y-%m-%d %H:%M:%S}",
         in_markdown(event.who),
         f"[{what}](/runs/{event.run_id})" if event.run_id else what,
-        f"{event.objects}: {ids}" if event.objects else "none",
+        event.which or "none",
         in_markdown(event.reason),
     )
 
