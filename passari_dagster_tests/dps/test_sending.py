@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -43,8 +44,16 @@ def test_an_unknown_host_is_refused_and_nothing_is_sent(site: Site) -> None:
 def test_a_changed_host_key_is_refused(tmp_path: Path, site: Site, algorithm: str) -> None:
     public = make_key(tmp_path / "impostor", algorithm).with_suffix(".pub").read_text()
     site.known_hosts.write_text(f"[127.0.0.1]:{site.dps.sftp_port} {public}")
+
+    def checked(client: Dps) -> None:
+        # Where no kind of key is known, the server hangs up, and may do so before we have read which kinds it has.
+        for _ in range(5):
+            with contextlib.suppress(DpsUnreachableError):
+                client.check()
+
     with site.client() as client, pytest.raises(PermanentFailure, match="another host key") as caught:
-        client.check()
+        checked(client)
+    assert site.dps.requests == []
     assert "127.0.0.1" in str(caught.value)
     assert str(site.known_hosts) in str(caught.value)
 

@@ -184,6 +184,8 @@ def test_a_process_that_crashes_or_is_stopped(tmp_path: Path, monkeypatch: pytes
         run("kill -SEGV $$")
     with pytest.raises(ContentProblem, match="Document too large"):
         run("kill -XCPU $$")
+    with pytest.raises(ContentProblem, match="PDF file is damaged"):
+        run("kill -PROF $$")
     with pytest.raises(OSError, match="-9"):
         run("kill -KILL $$")
     with pytest.raises(OSError, match="no space"):

@@ -279,6 +279,16 @@ def test_time_to_decode_is_what_real_files_take(size: int, at_least: int, at_mos
     assert 5 * 60 < guarded.wall_seconds(seconds) <= 25 * 3600
 
 
+def test_a_file_in_which_mediainfo_is_lost_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MediaInfo 24.12 computes for ever where x265's settings begin twice. The file is none that is too large."""
+    film, begin = write(RECORDINGS["tarkka.mkv"][1]), b" - options: "
+    again = film.index(begin) + 100
+    monkeypatch.setattr(recordings, "_MIN_SECONDS", 6)
+    problem = look(film[:again] + begin + film[again + len(begin) :], ".mkv")
+    assert isinstance(problem, ContentProblem)
+    assert problem.reason == "Audio or video file is damaged"
+
+
 def test_a_picture_that_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg is told, too: another size may be told inside the stream than in the container."""
     monkeypatch.setattr(av_process, "MAX_PIXELS", 64 * 48 - 1)

@@ -57,7 +57,8 @@ def examine(path: str) -> dict[str, object]:
         OSError: a fault of the file system.
     """
     try:
-        tracks = _tracks(path)
+        with guarded.bounded():
+            tracks = _tracks(path)
     except (ValueError, ElementTree.ParseError) as error:  # MediaInfo passes on what is no character, as it is
         return {"unread": f"a title or another text in it is no Unicode: {error}"[:_MAX_WORD]}
     streams: list[tuple[str, str, int]] = []

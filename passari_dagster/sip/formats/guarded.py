@@ -12,7 +12,8 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def facts(
     Arguments:
         module: its full name.
         path: the file.
-        damaged: what is raised when the process crashes.
+        damaged: what is raised when the process crashes, or does not come to the end of what is `bounded`.
         too_large: what is raised when the file needs more than the limits.
         max_memory, max_cpu_seconds: the limits: bytes of address space, and seconds.
 
@@ -70,6 +71,8 @@ def facts(
         raise TransientFailure(f"{path}: {module} did not end within {max_seconds:g} seconds") from None
     if done.returncode == -signal.SIGXCPU:
         raise too_large.found(f"more than {max_cpu_seconds} seconds of computing")
+    if done.returncode == -signal.SIGPROF:
+        raise damaged.found("the library that reads such files does not come to an end on it")
     if -done.returncode in _CRASHES:
         raise damaged.found("the library that reads such files crashes on it")
     if done.returncode != 0:
@@ -101,3 +104,17 @@ def serve(examine: Callable[[str], dict[str, object]]) -> None:
     except MemoryError:
         found = {_TOO_LARGE: True}
     os.write(sys.stdout.fileno(), json.dumps(found).encode())
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """For the part of `examine` that only looks for the facts: it may take a third of the computing that the file is
+    allowed, which honest files are far from. A library that is lost in a file takes all of it, and the answer is then
+    that the file is too large, which helps nobody.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_CPU)
+    signal.setitimer(signal.ITIMER_PROF, allowed / 3)  # its signal ends the process, in the middle of a library, too
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
