@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -23,6 +24,8 @@ from passari_dagster_tests.conftest import SHARED, shared
 from passari_dagster_tests.house import House
 
 Answer = TypeVar("Answer")
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+    ...on LaunchRunSuccess { run { runId } } ...on PythonError { message } } }"""
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -72,6 +75,37 @@ class Running:
         status = self.wait(lambda: self._ended(run_id), f"{job} to end")
         assert status == "SUCCESS", self.webserver.run_errors(run_id)
         return self.details(run_id)
+
+    def launch(
+        self,
+        job: str,
+        config: dict[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Launch a job by a request with these headers; the id of its run, which has these tags."""
+        params = {
+            "selector": {
+                "repositoryLocationName": "passari_dagster",
+                "repositoryName": "__repository__",
+                "jobName": job,
+            },
+            "runConfigData": config,
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]},
+        }
+        answer = httpx.post(
+            f"{self.webserver.url}/graphql",
+            json={"query": LAUNCH, "variables": {"params": params}},
+            headers=headers,
+            trust_env=False,
+            timeout=60,
+        )
+        return str(answer.json()["data"]["launchRun"]["run"]["runId"])
+
+    def preserve(self, object_id: int) -> str:
+        """Launch the job of an object, without the backfill that is begun within half a minute; the id of its run."""
+        return self.launch("preserve_object", {}, tags={"dagster/partition": str(object_id)})
 
     def _ended(self, run_id: str) -> str | None:
         status = self.webserver.run_status(run_id)
@@ -198,18 +232,32 @@ def running_system(
         prepare: changes the museum before it is synchronised.
         options: of `System`.
     """
-    house = House(directory, "postgresql://not-known-yet/", SecretStr("redis://not-known-yet"), objects)
-    try:
+    with museum_and_dps(directory, objects) as house:
         prepare(house)
-        config = house.write_config(directory / "passari.toml", workflow=WORKFLOW)
-        environment = {**os.environ, **(variables or {})}
-        with System(directory / "data", config=config, environment=environment, **options) as system:
-            running = Running(house, system)
+        with system_of(house, directory / "data", variables, **options) as running:
             for job in ("sync_objects", "sync_attachments", "sync_hashes"):
                 running.run(job)
             yield running
+
+
+@contextlib.contextmanager
+def museum_and_dps(directory: Path, objects: int) -> Iterator[House]:
+    """A house whose servers are not known yet."""
+    house = House(directory, "postgresql://not-known-yet/", SecretStr("redis://not-known-yet"), objects)
+    try:
+        yield house
     finally:
         house.close()
+
+
+@contextlib.contextmanager
+def system_of(
+    house: House, data: Path, variables: Mapping[str, str] | None = None, **options: Any
+) -> Iterator[Running]:
+    """A system of a house. See `running_system`."""
+    config = house.write_config(house.directory / "passari.toml", workflow=WORKFLOW)
+    with System(data, config=config, environment={**os.environ, **(variables or {})}, **options) as system:
+        yield Running(house, system)
 
 
 def judge(tar: Path, certificate: Path, cache: Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from passari_dagster_tests.running import Running
 from passari_dagster_tests.test_faults import process_of
-from passari_dagster_tests.test_workbench import audited, config, launch_with
+from passari_dagster_tests.test_workbench import audited, config
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("workbench")]
 
@@ -85,7 +85,7 @@ def test_an_unfreeze_that_is_killed_before_its_backfill_enqueues_what_it_had_unf
         # Backfills can be read, but not made.
         connected.cursor().execute("LOCK TABLE bulk_actions IN EXCLUSIVE MODE")
         unfreeze = config("unfreeze", with_object_ids=[object_id], reason="cleared", enqueue=True)
-        run_id = launch_with(running, "unfreeze_objects", unfreeze, headers={"X-Forwarded-User": "maija"})
+        run_id = running.launch("unfreeze_objects", unfreeze, headers={"X-Forwarded-User": "maija"})
         running.wait(lambda: running.stages(object_id) == ["new"], "the object to be unfrozen")
         kill_where_it_waits(running, run_id, "DAGSTER_PG_URL", "relation")
     again = started_again(running, "unfreeze_objects", run_id)

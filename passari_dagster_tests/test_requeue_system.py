@@ -35,41 +35,34 @@ def idle(running: Running) -> bool:
     return not running.webserver.runs("preserve_object", ("QUEUED", "STARTING", "STARTED"))
 
 
-def last_status(running: Running, object_id: int) -> str | None:
-    runs = running.runs_of(object_id)
-    return runs[-1]["status"] if runs and runs[-1]["status"] in system.ENDED else None
+def ended(running: Running, run_id: str) -> str:
+    return running.wait(lambda: running._ended(run_id), "the run to end")
 
 
-def ended(running: Running, object_id: int) -> str:
-    """How the object's last run ended."""
-    return running.wait(lambda: last_status(running, object_id), "the run to end")
-
-
-def sent(running: Running, object_id: int) -> None:
-    before = len(running.runs_of(object_id))
-    running.enqueue(object_id)
-    running.wait(lambda: len(running.runs_of(object_id)) > before, "a new run")
-    assert ended(running, object_id) == "SUCCESS"
+def sent(running: Running, *object_ids: int) -> None:
+    """Have objects whose packages the DPS has looked at."""
+    for run_id in [running.preserve(object_id) for object_id in object_ids]:
+        assert ended(running, run_id) == "SUCCESS"
     with running.environment() as env:
-        running.house.dps.wait_for(package_rows(env, object_id)[-1].sip_filename or "")
+        for object_id in object_ids:
+            running.house.dps.wait_for(package_rows(env, object_id)[-1].sip_filename or "")
 
 
-def failing(running: Running, *object_ids: int) -> None:
-    """Have objects whose last run failed in create_sip."""
-    key = running.house.directory / "sign.pem"
+def failing(running: Running, *object_ids: int, without: str = "sign.pem") -> None:
+    """Have objects whose last run failed for want of a key: in create_sip, or where the DPS wants it."""
+    key = running.house.directory / without
     kept = key.read_bytes()
     key.write_bytes(b"no key\n")
-    running.enqueue(*object_ids)
-    for object_id in object_ids:
-        assert ended(running, object_id) == "FAILURE"
+    for run_id in [running.preserve(object_id) for object_id in object_ids]:
+        assert ended(running, run_id) == "FAILURE"
     key.write_bytes(kept)
 
 
 def requeued(running: Running, object_id: int) -> str:
     """How the second run of an object ended, which is a child of the first."""
     running.wait(lambda: len(running.runs_of(object_id)) == 2, "the new run")
-    status = ended(running, object_id)
     failed, again = running.runs_of(object_id)
+    status = ended(running, again["runId"])
     assert (failed["status"], again["parentRunId"]) == ("FAILURE", failed["runId"])
     return status
 
@@ -137,8 +130,8 @@ def test_the_workflow_is_reset_only_when_nothing_is_in_it(quiet_system: Running)
     assert cancelled(running, by_command) == [False]
 
     hold = running.house.dps.hold("rename-before", str(live))
-    running.enqueue(live)
-    running.wait(lambda: [run for run in running.runs_of(live) if run["status"] == "STARTED"], "the run to execute")
+    run = running.preserve(live)
+    running.wait(lambda: running.webserver.run_status(run) == "STARTED", "the run to execute")
     told = running.passari("reset-workflow", "--reason", "backup", "--perform-reset", code=1)
     assert "1 runs of preserve_object are queued or live" in told
     hold.release()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 
 from passari_dagster import locks
@@ -20,8 +22,6 @@ pytestmark = [pytest.mark.scenario, pytest.mark.slow, pytest.mark.xdist_group("w
 
 FIRST = 20
 """Of the good objects: those before are other tests'."""
-LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
-    ...on LaunchRunSuccess { run { runId } } ...on PythonError { message } } }"""
 
 
 def config(op: str, **values: Any) -> dict[str, Any]:
@@ -33,6 +33,12 @@ def failed(running: Running, job: str, run_config: dict[str, Any]) -> str:
     run_id = running.webserver.launch(job, run_config)
     assert running.wait(lambda: running._ended(run_id), f"{job} to end") == "FAILURE"
     return "\n".join(running.webserver.run_errors(run_id))
+
+
+def other_objects(running: Running) -> list[int]:
+    """Objects with a file that freezes them."""
+    good = set(running.good_objects())
+    return [object_id for object_id in running.house.museum.object_ids if object_id not in good]
 
 
 def audited(running: Running, object_id: int) -> list[Event]:
@@ -84,6 +90,38 @@ def test_objects_are_frozen_and_unfrozen_as_the_ui_does(running: Running) -> Non
         "unfreeze_objects",
         "enqueue_objects",
     }
+
+
+@contextlib.contextmanager
+def workers_away(running: Running) -> Iterator[None]:
+    """Nothing is executed for a while; afterwards one run at a time, the most urgent first."""
+    supervisor = running.system.supervisor
+    usual = next(child for child in supervisor.children if child.name == "workers")
+    supervisor.children.remove(usual)
+    usual.stop()
+    yield
+    alone = supervisor.start(replace(usual.service, argv=[*usual.service.argv, "-n", "1"]))
+    running.wait(lambda: not running.webserver.runs(statuses=("QUEUED", "STARTING", "STARTED")), "all runs to end")
+    supervisor.children.remove(alone)
+    alone.stop()
+    supervisor.start(usual.service)
+
+
+@pytest.mark.xdist_group("workbench-2")
+def test_the_queued_run_of_an_object_that_is_frozen_is_cancelled(running: Running) -> None:
+    frozen = other_objects(running)[2]
+    with workers_away(running):
+        run = running.preserve(frozen)
+        freeze = config("freeze", object_ids=[frozen], reason="no rights")
+        urgent = {"dagster/priority": "9"}
+        job = running.launch("freeze_objects", freeze, headers={"X-Forwarded-User": "maija"}, tags=urgent)
+        assert [running.webserver.run_status(run_id) for run_id in (run, job)] == ["QUEUED", "QUEUED"]
+    assert running.webserver.run_status(job) == "SUCCESS"
+    assert running.webserver.run_status(run) == "CANCELED"
+    assert running.stages(frozen) == ["frozen"]
+    with running.environment() as env:
+        assert package_rows(env, frozen) == []
+    assert audited(running, frozen)[0].who == "maija"
 
 
 def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: Running) -> None:
@@ -193,39 +231,11 @@ def test_packages_are_cancelled_by_the_job_and_by_the_command(running: Running) 
     assert running.webserver.output_numbers(running.run("recover")["runId"])["objects_in_the_archive"] >= 3
 
 
-def launch_with(
-    running: Running,
-    job: str,
-    run_config: dict[str, Any],
-    *,
-    headers: dict[str, str],
-    tags: dict[str, str] | None = None,
-) -> str:
-    """Launch a job by a request with these headers; its run, which has these tags."""
-    params = {
-        "selector": {
-            "repositoryLocationName": "passari_dagster",
-            "repositoryName": "__repository__",
-            "jobName": job,
-        },
-        "runConfigData": run_config,
-        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in (tags or {}).items()]},
-    }
-    answer = httpx.post(
-        f"{running.webserver.url}/graphql",
-        json={"query": LAUNCH, "variables": {"params": params}},
-        headers=headers,
-        trust_env=False,
-        timeout=60,
-    )
-    return str(answer.json()["data"]["launchRun"]["run"]["runId"])
-
-
 def frozen_with(running: Running, object_id: int, headers: dict[str, str], tags: dict[str, str]) -> Event:
     """Freeze an object by such a request; what was audited."""
     reason = f"asked for {headers} {tags}"
     freeze = config("freeze", object_ids=[object_id], reason=reason, replace_reason=True)
-    run_id = launch_with(running, "freeze_objects", freeze, headers=headers, tags=tags)
+    run_id = running.launch("freeze_objects", freeze, headers=headers, tags=tags)
     assert running.wait(lambda: running._ended(run_id), "the freeze to end") == "SUCCESS"
     event = audited(running, object_id)[0]
     assert event.run_id == run_id
@@ -243,8 +253,7 @@ def test_who_did_it_is_told_by_the_proxys_header_and_never_by_a_tag(running: Run
 
 @pytest.mark.xdist_group("workbench-2")
 def test_a_job_that_a_person_re_executes_is_done_once_more(running: Running) -> None:
-    good = running.good_objects()
-    ids = [object_id for object_id in running.house.museum.object_ids if object_id not in good][:2]
+    ids = other_objects(running)[:2]
     first = running.run("enqueue_objects", config("enqueue", object_ids=ids, object_count=1))
     data = running.webserver.ask(
         "mutation($p: ReexecutionParams!) { launchRunReexecution(reexecutionParams: $p) { __typename"
