@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 import redis_lock
@@ -24,7 +25,7 @@ from passari_dagster.connections import redis_arguments
 from passari_dagster.errors import TransientFailure
 
 WORKFLOW = "workflow"
-"""Held while objects are chosen and launched, or keys pruned."""
+"""Held while objects are chosen and launched, frozen, unfrozen or reset, or keys pruned."""
 POLL = "poll"
 """Held while the DPS is asked for verdicts and confirmations are launched."""
 MUSEUMPLUS_SYNC = "museumplus-sync"
@@ -167,6 +168,16 @@ def _renew(lock: redis_lock.Lock, every: float, over: threading.Event) -> None:
 def _acquire(lock: redis_lock.Lock, wait: float) -> bool:
     deadline = time.monotonic() + wait
     while (left := deadline - time.monotonic()) > 0:
-        if lock.acquire(timeout=min(SLICE, math.ceil(left))):
+        if _ask(lock, timeout=min(SLICE, math.ceil(left))):
             return True
-    return bool(lock.acquire(blocking=False))
+    return _ask(lock, blocking=False)
+
+
+def _ask(lock: redis_lock.Lock, **how: Any) -> bool:
+    try:
+        return bool(lock.acquire(**how))
+    except redis_lock.AlreadyAcquired:  # it was given, and the answer lost with the connection
+        with contextlib.suppress(redis_lock.NotAcquired):
+            lock.extend()
+            return True
+        return False

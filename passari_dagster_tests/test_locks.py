@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import redis_lock
 from pydantic import SecretStr
 
 from passari_dagster import locks
@@ -195,3 +196,12 @@ def test_a_living_holder_keeps_its_lock_through_an_outage_that_is_shorter_than_t
                 held.check()
                 with pytest.raises(LockBusyError), locks.hold(url, locks.WORKFLOW, expiry=8, wait=0):
                     pass
+
+
+def test_a_lock_whose_grant_was_lost_with_the_connection_is_ours(redis_url: SecretStr) -> None:
+    """The client asks again, and finds its own name in the lock."""
+    with contextlib.closing(redis.Redis.from_url(redis_url.get_secret_value())) as client:
+        lock = redis_lock.Lock(client, "passari:granted", expire=5)
+        assert lock.acquire(blocking=False)
+        assert locks._acquire(lock, 0)
+        lock.release()

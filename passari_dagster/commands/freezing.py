@@ -179,7 +179,7 @@ def freeze(
         from passari_dagster.workflow import freeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
 
-        with launch.open_instance() as instance:
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
             tally = use_case.freeze(
                 env,
                 on_the_command_line(),

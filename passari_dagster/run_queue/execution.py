@@ -77,11 +77,13 @@ def execute_run(run_id: str) -> None:
 
 
 def _execute(instance: dg.DagsterInstance, ledger: Ledger, run_id: str) -> None:
+    # Asked in this order: whoever cancels a run without a lease forgets the request when the database says CANCELED.
+    cancelled = ledger.is_to_be_cancelled(run_id)
     # Read again: with the lease in hand nobody else changes it from QUEUED, but for somebody who cancels it.
     run = instance.get_run_by_id(run_id)
     if run is None or run.status is not dg.DagsterRunStatus.QUEUED or not runs.admit(instance, ledger, run):
         return
-    if ledger.is_to_be_cancelled(run_id):
+    if cancelled:
         runs.report_canceled(instance, run_id, "Cancelled before it was executed.")
     else:
         log.info("run %s (%s) begins", run_id, runs.described(run))

@@ -27,9 +27,15 @@ class RedisRunLauncher(OnRedis, RunLauncher[dg.DagsterInstance]):
         super().__init__(redis_url, inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Put the run in the queue: for callers that pass the coordinator by."""
-        if runs.admit(self._instance, self.ledger, context.dagster_run):
-            runs.enqueue(self.ledger, context.dagster_run)
+        """Refuse: for callers that pass the coordinator by, such as Dagster's own coordinators.
+
+        Raises:
+            DagsterInvariantViolationError: always.
+        """
+        raise dg.DagsterInvariantViolationError(
+            f"run {context.dagster_run.run_id} cannot be launched: runs reach the workers through RedisRunCoordinator, "
+            "which dagster.yaml has to name as the run_coordinator"
+        )
 
     def terminate(self, run_id: str) -> bool:
         """Have the run's process end it; False: it has ended."""

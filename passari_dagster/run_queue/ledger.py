@@ -198,10 +198,11 @@ class Ledger:
 
     def claim(self, claimed: str, run_id: str) -> str:
         """Claim an object for a run, unless another one has it; answers whose it is."""
-        if self.connection.hsetnx(CLAIMS, claimed, run_id):
-            return run_id
-        holder = self.connection.hget(CLAIMS, claimed)
-        return run_id if holder is None else _text(holder)
+        while not self.connection.hsetnx(CLAIMS, claimed, run_id):
+            holder = self.connection.hget(CLAIMS, claimed)
+            if holder is not None:  # else it was freed between the two
+                return _text(holder)
+        return run_id
 
     def take_over(self, claimed: str, former: str, run_id: str) -> bool:
         """Claim what a run has that ended; False: somebody was quicker."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass
 
 import dagster as dg
@@ -101,13 +101,13 @@ def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:
     # Redis is read before the database: what is new meanwhile is seen in the database, and not taken for lost.
     claims, in_redis = ledger.claims(), ledger.queued()
     others = _ids(instance, OTHERS)
-    queued = _ids(instance, [dg.DagsterRunStatus.QUEUED])
+    queued = _in_order(instance, [dg.DagsterRunStatus.QUEUED])
     # What began, or became queued, between the two is in one of the three.
-    unfinished = others | queued | _ids(instance, OTHERS)
+    unfinished = others.union(queued, _ids(instance, OTHERS))
     freed = sum(ledger.release(claimed, run_id) for claimed, run_id in claims.items() if run_id not in unfinished)
     dropped = sum(ledger.remove(run_id) for run_id in in_redis - unfinished)
     return Reconciled(
-        enqueued=_enqueue(instance, ledger, queued - in_redis),
+        enqueued=_enqueue(instance, ledger, [run_id for run_id in queued if run_id not in in_redis]),
         claimed=_claim(instance, ledger, unfinished.difference(claims.values())),
         freed=freed,
         failed=_fail_those_that_never_began(instance, ledger),
@@ -116,16 +116,22 @@ def reconcile(instance: dg.DagsterInstance, ledger: Ledger) -> Reconciled:
 
 
 def _ids(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]) -> set[str]:
-    return set(instance.get_run_ids(dg.RunsFilter(statuses=list(statuses))))
+    return set(_in_order(instance, statuses))
 
 
-def _enqueue(instance: dg.DagsterInstance, ledger: Ledger, missing: set[str]) -> int:
+def _in_order(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]) -> list[str]:
+    """The runs that were created first come first."""
+    return instance.get_run_ids(dg.RunsFilter(statuses=list(statuses)))[::-1]
+
+
+def _enqueue(instance: dg.DagsterInstance, ledger: Ledger, missing: Sequence[str]) -> int:
+    """Enqueue runs in the order of their creation, so that the queue is as it was."""
     if not missing:
         return 0
     time.sleep(SECOND_LOOK)
-    missing -= ledger.queued()
+    in_redis = ledger.queued()
     count = 0
-    for run in _runs(instance, missing):
+    for run in _runs(instance, [run_id for run_id in missing if run_id not in in_redis]):
         taken = run.status is not dg.DagsterRunStatus.QUEUED or ledger.lease_of(run.run_id) is not None
         if not taken and runs.admit(instance, ledger, run):
             runs.enqueue(ledger, run, anew=True)
@@ -134,20 +140,25 @@ def _enqueue(instance: dg.DagsterInstance, ledger: Ledger, missing: set[str]) ->
 
 
 def _claim(instance: dg.DagsterInstance, ledger: Ledger, unclaimed: set[str]) -> int:
-    """Runs that execute get their claim back; of those that are queued the worker sees to it."""
+    """Runs that execute get their claim back; of those that are queued the worker sees to it.
+
+    One that was created and never submitted, since its launcher was killed, gets none: nobody may ever execute it, and
+    it would keep others from the object until run monitoring ends it.
+    """
     count = 0
-    for run in _runs(instance, unclaimed):
+    for run in _runs(instance, list(unclaimed)):
         claimed = runs.claimed_by(run)
-        if claimed is not None and not run.is_finished and ledger.claim(claimed, run.run_id) == run.run_id:
+        is_one = not run.is_finished and run.status is not dg.DagsterRunStatus.NOT_STARTED
+        if claimed is not None and is_one and ledger.claim(claimed, run.run_id) == run.run_id:
             count += 1
     return count
 
 
-def _runs(instance: dg.DagsterInstance, ids: set[str]) -> list[dg.DagsterRun]:
-    """In the order of their creation, so that the queue is as it was."""
+def _runs(instance: dg.DagsterInstance, ids: Sequence[str]) -> list[dg.DagsterRun]:
+    """The first `AT_ONCE` of them, in the order of their creation."""
     if not ids:
         return []
-    return list(instance.get_runs(dg.RunsFilter(run_ids=sorted(ids)[:AT_ONCE]), ascending=True))
+    return list(instance.get_runs(dg.RunsFilter(run_ids=list(ids[:AT_ONCE])), ascending=True))
 
 
 def _fail_those_that_never_began(instance: dg.DagsterInstance, ledger: Ledger) -> int:

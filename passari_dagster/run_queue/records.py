@@ -264,7 +264,7 @@ def remove_runless_events(instance: dg.DagsterInstance, before: datetime) -> int
 
 def _remove(instance: dg.DagsterInstance, statement: TextClause, before: datetime, **values: object) -> int:
     """One batch; 0: nothing is left to remove."""
-    # Both columns are in the time zone of the session that wrote them, which is that of this one.
+    # Both columns are in UTC, the time zone of all sessions: see `storage.Connections`.
     with _transaction(instance) as connection:
         result = connection.execute(statement, {"before": before, "limit": ROWS_AT_ONCE, **values})
         return int(result.scalar_one()) if result.returns_rows else result.rowcount

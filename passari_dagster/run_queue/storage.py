@@ -140,6 +140,9 @@ class Connections:
         self._statement_timeout: int | None = None
 
     def _create_engine(self, pool_size: int, max_overflow: int, recycle: int) -> Engine:
+        arguments = postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION)
+        # Dagster's columns have no time zone: what is written is read as UTC, whatever zone the server has.
+        arguments["options"] = f"-c timezone=UTC {arguments['options']}"
         engine = create_engine(
             self.url,
             isolation_level="AUTOCOMMIT",
@@ -149,7 +152,7 @@ class Connections:
             pool_timeout=POOL_TIMEOUT,
             pool_recycle=recycle,
             pool_use_lifo=True,
-            connect_args=postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION),
+            connect_args=arguments,
         )
         ping_when_idle(engine)
         event.listen(engine, "connect", lambda connection, _entry: _open.add(connection))

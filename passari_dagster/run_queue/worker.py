@@ -24,6 +24,7 @@ from typing import Any
 import dagster as dg
 import redis
 from rq import Worker
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
@@ -107,6 +108,19 @@ class RunWorker(Worker):
             register(self)
         super().heartbeat(timeout, pipeline)
 
+    def set_shutdown_requested_date(self) -> None:
+        """Nobody reads it; and a signal's handler is no place to wait for Redis."""
+
+    def register_death(self) -> None:
+        """Say goodbye, to a Redis that is there: one that is away hears no more of this worker soon enough."""
+        patient, self.connection = self.connection, self._ledger.connection
+        try:
+            super().register_death()
+        except redis.RedisError as error:
+            log.warning("worker %s ends, and Redis is not told: %s", self.name, type(error).__name__)
+        finally:
+            self.connection = patient
+
     def setup_work_horse_signals(self) -> None:
         """In the process of a run."""
         execution.prepare_signals()
@@ -151,6 +165,8 @@ class RunWorker(Worker):
         try:
             with self._database() as instance:
                 self._bury_in(instance, run_id)
+        except StopRequested:  # of a signal that came just now; what is left here is run monitoring's
+            raise
         except Exception:  # the database or Redis is away: run monitoring finds the run without a lease
             log.exception("run %s: its end could not be told", run_id)
 
@@ -243,7 +259,9 @@ class RunWorkerPool(WorkerPool):
     def __init__(self, instance: dg.DagsterInstance, redis_url: str, options: PoolOptions) -> None:
         super().__init__(list(QUEUES), connect(redis_url, patient=True), options.workers, serializer=JSONSerializer)
         self._instance, self._redis_url, self._options = instance, redis_url, options
+        self._pid = os.getpid()
         self._asked_to_stop: float | None = None
+        self._told_to_stop: set[str] = set()
 
     def get_worker_process(self, name: str, burst: bool, _sleep: float = 0, logging_level: str = "INFO") -> BaseProcess:
         """A fork of this process, which is warm."""
@@ -264,12 +282,18 @@ class RunWorkerPool(WorkerPool):
 
     def request_stop(self, signum: int | None = None, frame: Any = None) -> None:
         """SIGTERM or SIGINT: no run is begun any more, those that execute end."""
-        if self._asked_to_stop is None:
+        if self._asked_to_stop is None and os.getpid() == self._pid:  # a fork has this handler for its first moment
             self._asked_to_stop = time.monotonic()
+            self._told_to_stop.update(self.worker_dict)
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def reap_workers(self) -> None:
         """Forget dead workers; when the grace is over, see to it that they die."""
+        if self._asked_to_stop is not None:
+            for name, data in self.worker_dict.items():
+                if name not in self._told_to_stop:  # it was being forked when the signal came
+                    self._told_to_stop.add(name)
+                    self.stop_worker(data)  # type: ignore[no-untyped-call]
         if self._asked_to_stop is not None and time.monotonic() - self._asked_to_stop > self._options.grace:
             for data in self.worker_dict.values():
                 log.warning("worker %s has not ended in %g s: killed", data.name, self._options.grace)

@@ -301,7 +301,7 @@ def _a_daemon_is_heard(url: str | None) -> bool:
 def _heartbeats(connection: Connection) -> dict[str, float]:
     """When each part of Dagster's daemon has sent its last heartbeat, by the clock of its host.
 
-    The column `timestamp` has it in the time zone of the session that wrote it.
+    Not by the column `timestamp`, which has the time zone of the session that wrote it.
     """
     rows = connection.execute(text("SELECT daemon_type, body FROM daemon_heartbeats")).all()
     connection.rollback()

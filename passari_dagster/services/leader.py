@@ -343,6 +343,8 @@ class _Complaints:
     def is_new_one(self) -> bool:
         """Whether it has met another daemon since we were asked last."""
         with contextlib.suppress(OSError), self._log.open("rb") as stream:
+            if self._log.stat().st_size < self._read_to:  # logrotate has cut it
+                self._read_to = 0
             stream.seek(self._read_to)
             whole_lines, newline, _ = stream.read().rpartition(b"\n")
             self._read_to += len(whole_lines) + len(newline)

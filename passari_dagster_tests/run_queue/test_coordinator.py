@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
+import dagster as dg
 import pytest
 
-from passari_dagster.run_queue.ledger import QUEUES
+from passari_dagster.run_queue.dagster_internals import LaunchRunContext, report_starting
+from passari_dagster.run_queue.ledger import QUEUES, Lease
 from passari_dagster_tests.run_queue.site import Site
 from passari_dagster_tests.run_queue.toy_runs import gated
 
@@ -41,6 +45,24 @@ def test_a_queued_run_is_cancelled_and_its_object_is_free(site: Site) -> None:
     assert site.ledger.claims() == {}
     assert not site.coordinator.cancel_run(first), "it has ended"
     assert site.status(site.submit(gated, "4711")) == "QUEUED"
+
+
+def test_a_run_that_executes_is_not_over_because_an_old_redis_has_it_in_the_queue(site: Site) -> None:
+    run_id = site.submit(gated, "4711")
+    report_starting(site.instance, site.run(run_id))
+    assert site.ledger.take_lease(Lease(run_id, "host", "worker", 1, time.time(), "gated 4711"))
+    assert site.coordinator.cancel_run(run_id)
+    assert site.status(run_id) == "CANCELING"
+    assert site.ledger.is_to_be_cancelled(run_id)
+    assert site.ledger.queued() == set()
+    assert site.ledger.claims() == {"gated:4711": run_id}
+
+
+def test_a_launch_that_passes_the_coordinator_by_is_refused(site: Site) -> None:
+    run = site.create(gated, "4711")
+    with pytest.raises(dg.DagsterInvariantViolationError, match="RedisRunCoordinator"):
+        site.launcher.launch_run(LaunchRunContext(run, None))
+    assert site.ledger.queued() == set()
 
 
 def test_the_claim_of_a_run_that_ended_without_freeing_it_is_taken_over(site: Site) -> None:

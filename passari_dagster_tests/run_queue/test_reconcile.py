@@ -34,6 +34,22 @@ def test_after_flushall_queued_runs_are_enqueued_and_claimed_again_in_their_orde
     assert sorted(site.ledger.claims().values()) == sorted(runs)
 
 
+def test_the_oldest_come_first_where_one_call_does_not_enqueue_all(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    runs = [site.submit(gated, str(number)) for number in range(8)]
+    flush(site)
+    for _ in range(3):
+        reconcile(site.instance, site.ledger)
+    assert site.ledger._queues["passari-normal"].job_ids == runs
+
+
+def test_a_run_that_was_never_submitted_keeps_no_other_from_its_object(site: Site) -> None:
+    """Its launcher was killed between the two."""
+    site.create(gated, "4711")
+    assert reconcile(site.instance, site.ledger).claimed == 0
+    assert site.status(site.submit(gated, "4711")) == "QUEUED"
+
+
 def test_a_run_that_was_queued_while_redis_was_away_gets_there(site: Site) -> None:
     site.stop_redis()
     run_id = site.submit(gated, "4711")

@@ -13,6 +13,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,20 @@ def test_the_url_may_be_written_without_the_driver(url: str) -> None:
     ours = PooledPostgresStorage(url.replace("+psycopg2", ""))
     assert ours.run_storage.get_runs() == []
     ours.dispose()
+
+
+def test_times_are_the_same_whatever_the_servers_time_zone(url: str, instance: dg.DagsterInstance) -> None:
+    """Dagster reads as UTC what stands in its columns: a Finnish server wrote two hours more."""
+    run_sql(url, f"ALTER DATABASE {url.partition('?')[0].rpartition('/')[2]} SET timezone = 'Europe/Helsinki'")
+    instance.dispose()
+    begun = datetime.now(timezone.utc)
+    assert weighing.execute_in_process(instance=instance).success
+    (record,) = instance.get_run_records()
+    now = datetime.now(timezone.utc)
+    assert begun <= record.create_timestamp <= now
+    assert begun <= record.update_timestamp <= now
+    assert instance.get_runs(dg.RunsFilter(updated_before=now))
+    assert not instance.get_runs(dg.RunsFilter(updated_before=begun))
 
 
 def test_the_administrators_parameters_go_before_ours(url: str) -> None:

@@ -441,3 +441,13 @@ def test_the_command_waits_for_redis_until_it_is_stopped(tmp_path: Path) -> None
         assert process.wait(10) == 0
     assert "stopped (SIGTERM)" in output.read_text()
     assert "salaisuus" not in output.read_text()
+
+
+def test_complaints_are_heard_in_a_log_that_logrotate_has_cut(tmp_path: Path) -> None:
+    log = tmp_path / "dagster-daemon.log"
+    log.write_text("words of yesterday\n" * 100)
+    complaints = leader._Complaints(log)
+    log.write_bytes(b"")
+    log.write_bytes(leader.COMPLAINT + b"\n")
+    assert complaints.is_new_one()
+    assert not complaints.is_new_one()
