@@ -201,10 +201,10 @@ def note_seen(session: Session, name: str, ids: Collection[int]) -> None:
     )
 
 
-def unseen(session: Session, name: str, limit: int) -> list[int]:
-    """Some of the items that were noted, by id."""
-    query = select(UnseenItem.item_id).where(UnseenItem.name == name).order_by(UnseenItem.item_id)
-    return list(session.scalars(query.limit(limit)))
+def unseen(session: Session, name: str, limit: int, *, after: int = 0) -> list[int]:
+    """The next of the items that were noted, by id."""
+    query = select(UnseenItem.item_id).where(UnseenItem.name == name, UnseenItem.item_id > after)
+    return list(session.scalars(query.order_by(UnseenItem.item_id).limit(limit)))
 
 
 def count_unseen(session: Session, name: str) -> int:

@@ -128,7 +128,10 @@ def forget_hashes(session: Session, item: Item, ids: Sequence[int]) -> int:
     # In the order of their ids, as all who write rows.
     session.execute(select(item.id).where(item.id.in_(ids)).order_by(item.id).with_for_update(key_share=True))
     new = _insert_new_ids(session, item, ids)
-    session.execute(update(item).where(item.id.in_(ids)).values(metadata_hash=None))
+    # Whatever could not be read is there.
+    session.execute(update(item).where(item.id.in_(ids)).values(metadata_hash=None, removed_date=None))
+    if item is MuseumObject:
+        mark_stale(session, ids)  # one that is new has no hash over its attachments yet
     return new
 
 
@@ -137,6 +140,17 @@ def ids_without_hash(session: Session, item: Item, limit: int) -> list[int]:
     query = (
         select(item.id)
         .where(item.metadata_hash.is_(None), item.removed_date.is_(None))
+        .order_by(func.random())
+        .limit(limit)
+    )
+    return sorted(session.scalars(query))
+
+
+def ids_with_hash(session: Session, item: Item, limit: int, *, without: Collection[int]) -> list[int]:
+    """Some of the items whose hash is known, picked by chance."""
+    query = (
+        select(item.id)
+        .where(item.metadata_hash.is_not(None), item.removed_date.is_(None), item.id.not_in(without))
         .order_by(func.random())
         .limit(limit)
     )
@@ -157,13 +171,19 @@ def _relink(
 ) -> set[int]:
     """Make the links of each key of `links` exactly those named; targets not read yet get a row with an id only.
 
+    A target that was removed is not linked, though it may be named still: its own page links it when it comes back.
+
     Returns:
         the objects of which links came or went.
     """
     pairs = [(from_id, to_id) for from_id, to_ids in links.items() for to_id in to_ids]
     _insert_new_ids(session, target, {to_id for _, to_id in pairs})
     page = {"ids": list(links), "from_ids": [pair[0] for pair in pairs], "to_ids": [pair[1] for pair in pairs]}
-    named = "SELECT * FROM unnest(CAST(:from_ids AS bigint[]), CAST(:to_ids AS bigint[]))"
+    named = (
+        "SELECT from_id, to_id FROM unnest(CAST(:from_ids AS bigint[]), CAST(:to_ids AS bigint[])) "  # noqa: S608
+        f"AS named (from_id, to_id) JOIN {target.__tablename__} AS target ON target.id = to_id "
+        "WHERE target.removed_date IS NULL"
+    )
     table = object_attachments.name
     came = text(
         f"INSERT INTO {table} ({from_column}, {to_column}) {named} ORDER BY 1, 2 "

@@ -192,7 +192,6 @@ class MuseumPlus:
                     after_id=after_id,
                     log_field=self._settings.log_field,
                     server_time=server_time,
-                    may_be_unreadable=bool(ids),
                 )
             return search.attachment_page(document, after_id=after_id, server_time=server_time)
 

@@ -21,9 +21,6 @@ from passari_dagster.museumplus.hashing import attachment_hash, object_hash
 SEARCH_NS = "http://www.zetcom.com/ria/ws/module/search"
 SearchModule = Literal["Object", "Multimedia"]
 
-MIN_ITEMS_TO_JUDGE = 10
-"""Items on a page, at least, for it to tell that the user may read no object at all."""
-
 
 @dataclass(frozen=True)
 class ObjectRecord:
@@ -126,7 +123,6 @@ def object_page(
     after_id: int,
     log_field: str | None,
     server_time: datetime | None,
-    may_be_unreadable: bool = False,
 ) -> SearchPage[ObjectRecord]:
     """Read an answer about module Object.
 
@@ -135,11 +131,9 @@ def object_page(
         after_id: what was asked for; ids must be greater, and ascend.
         log_field: the preservation log field, which does not count in the metadata hash.
         server_time: see `SearchPage`.
-        may_be_unreadable: objects were asked for of which none may be readable, with nothing to be said of others.
 
     Raises:
-        PermanentFailure: the answer is not in the order asked for, or the user may not read objects at all: a page
-            of MIN_ITEMS_TO_JUDGE or more has none that could be read. Fewer are told as `unreadable`.
+        PermanentFailure: the answer is not in the order asked for.
         safe_xml.UnsafeXmlError: the document is not safe XML.
     """
     records: list[ObjectRecord] = []
@@ -160,8 +154,6 @@ def object_page(
                 metadata_hash=object_hash(item, log_field),
             )
         )
-    if not records and len(unreadable) >= MIN_ITEMS_TO_JUDGE and not may_be_unreadable:
-        raise PermanentFailure(items.truncated_message(unreadable[0]))
     return SearchPage(tuple(records), tuple(unreadable), items_of.last_id, items_of.total, server_time)
 
 

@@ -119,7 +119,7 @@ def _ids(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]
     return set(_in_order(instance, statuses))
 
 
-def _in_order(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]) -> list[str]:
+def _in_order(instance: dg.DagsterInstance, statuses: Collection[dg.DagsterRunStatus]) -> Sequence[str]:
     """The runs that were created first come first."""
     return instance.get_run_ids(dg.RunsFilter(statuses=list(statuses)))[::-1]
 

@@ -115,7 +115,7 @@ class RunWorker(Worker):
         """Say goodbye, to a Redis that is there: one that is away hears no more of this worker soon enough."""
         patient, self.connection = self.connection, self._ledger.connection
         try:
-            super().register_death()
+            super().register_death()  # type: ignore[no-untyped-call]
         except redis.RedisError as error:
             log.warning("worker %s ends, and Redis is not told: %s", self.name, type(error).__name__)
         finally:
@@ -293,7 +293,7 @@ class RunWorkerPool(WorkerPool):
             for name, data in self.worker_dict.items():
                 if name not in self._told_to_stop:  # it was being forked when the signal came
                     self._told_to_stop.add(name)
-                    self.stop_worker(data)  # type: ignore[no-untyped-call]
+                    self.stop_worker(data)
         if self._asked_to_stop is not None and time.monotonic() - self._asked_to_stop > self._options.grace:
             for data in self.worker_dict.values():
                 log.warning("worker %s has not ended in %g s: killed", data.name, self._options.grace)

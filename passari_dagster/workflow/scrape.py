@@ -17,6 +17,7 @@ from passari_dagster.catalogue import synchronisation as tables
 from passari_dagster.catalogue.scrapes import Part, Scrape
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.museumplus.client import MuseumPlus
+from passari_dagster.museumplus.items import truncated_message
 from passari_dagster.museumplus.search import Record
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.pages import FEW, Page, Reader, Source, cut
@@ -28,6 +29,10 @@ UNKNOWN_LIMIT = 5000
 ASKED_BY_ID = 100
 """So many ids in one search."""
 PAGES_IN_A_PART = 2
+MIN_ITEMS_TO_JUDGE = 10
+"""Items on a page, at least, none of which could be read, for it to be asked whether the user may read any at all."""
+READABLE = 20
+"""So many items that were readable once are asked for then."""
 WITNESSES = 3
 """So many items that were seen are asked for with those that were not: an answer that has none of them is wrong."""
 
@@ -76,6 +81,7 @@ class Scraper(Generic[Record]):
         self._since: datetime | None = None
         self._read = self._new = self._removed = 0
         self._unreadable: set[int] = set()
+        self._may_read = False
         self.partial = False
         """Whether it was to stop before it came to its end."""
 
@@ -134,7 +140,7 @@ class Scraper(Generic[Record]):
         with self._env.transaction() as session:
             scrape = scrapes.under_way(session, source.scan)
         scrape = scrape or self._begin(source.scan, None)
-        if not self._scrape(source.scan, scrape, scan=True) or not self._mark_removed():
+        if not self._scrape(source.scan, scrape, scan=True) or not self._mark_removed(scrape.started):
             return
         with self._env.transaction() as session:
             scrapes.finish(session, source.scan, started=scrape.started)
@@ -146,6 +152,7 @@ class Scraper(Generic[Record]):
     def read_unsaved(self) -> None:
         """Read everything, or as much as was asked for, and save no progress."""
         for page in self._reader.pages(Part(1, None, 0), None, counted=False):
+            self._require_permission(page)
             self._take(page, None)
             self._advance(page, None)
             if self._is_to_stop():
@@ -199,6 +206,7 @@ class Scraper(Generic[Record]):
         )
         left = {part.first_id for part in scrape.parts}
         for page in reading:
+            self._require_permission(page)
             self._take(page, name, scan=scan)
             if page.last:
                 left.discard(page.part.first_id)
@@ -278,6 +286,20 @@ class Scraper(Generic[Record]):
         self._take(page, None)
         return set(page.ids)
 
+    def _require_permission(self, page: Page[Record]) -> None:
+        """That nothing of a page could be read tells of its items only, if others can be read still.
+
+        Raises:
+            PermanentFailure: none can, as far as we know: the hashes of all of them are kept.
+        """
+        if page.records or len(page.unreadable) < MIN_ITEMS_TO_JUDGE or self._may_read:
+            return
+        with self._env.transaction() as session:
+            known = tables.ids_with_hash(session, self._source.item, READABLE, without=page.unreadable)
+        self._may_read = bool(known and self._reader.search(ids=known, limit=len(known)).records)
+        if not self._may_read:
+            raise PermanentFailure(truncated_message(page.unreadable[0]))
+
     def _tell_unreadable(self, ids: Sequence[int]) -> None:
         if not ids:
             return
@@ -297,8 +319,11 @@ class Scraper(Generic[Record]):
 
     # What was removed
 
-    def _mark_removed(self) -> bool:
+    def _mark_removed(self, started: datetime) -> bool:
         """Mark what the scan did not find, and what MuseumPlus does not have when it is asked for it by id.
+
+        Arguments:
+            started: when the scan did, by MuseumPlus's clock.
 
         Returns:
             whether all of it was looked at.
@@ -310,30 +335,63 @@ class Scraper(Generic[Record]):
         with self._env.transaction() as session:
             number, known = scrapes.count_unseen(session, source.scan), tables.count(session, source.item)
             witnesses: list[int] = scrapes.some_seen(session, source.scan, source.item, WITNESSES)
-        share = self._env.settings.workflow.sync_most_removed
-        if number > max(FEW, known * share) and not self._options.accept_removals:
-            raise PermanentFailure(
-                f"{source.name}: MuseumPlus shows {number} of {known} items no more, which is more than "
-                f"workflow.sync_most_removed ({share:.0%}); nothing is marked as removed. Have its user's permissions "
-                "been changed? If all is well, run the sync with accept_removals: true"
-            )
+        most = max(FEW, known * self._env.settings.workflow.sync_most_removed)
+        if number > most and not self._options.accept_removals and not self._take_those_that_are_back(witnesses, most):
+            return False
         while True:
-            with self._env.transaction() as session:
-                ids: list[int] = scrapes.unseen(session, source.scan, self._batch_size)
+            ids = self._unseen(after=0)
             if not ids:
                 return True
             if self._is_to_stop():
                 return False
-            there = self._take_by_id([*ids, *witnesses])
-            if there.isdisjoint(witnesses):
-                raise TransientFailure(
-                    f"{source.name}: MuseumPlus does not give items that it should have ({witnesses or 'none seen'}): "
-                    "what it does not give is not marked as removed; the next sync asks again"
-                )
+            gone = self._gone(ids, witnesses)
             with self._env.transaction() as session:
-                gone = [item_id for item_id in ids if item_id not in there]
-                self._removed += scrapes.mark_removed(session, source.item, gone, now=self._env.now())
+                # By MuseumPlus's clock, if ours is behind it: it is counted what was removed since the scan started.
+                now = max(self._env.now(), started)
+                self._removed += scrapes.mark_removed(session, source.item, gone, now=now)
                 scrapes.note_seen(session, source.scan, ids)
+
+    def _take_those_that_are_back(self, witnesses: list[int], most: float) -> bool:
+        """Much was not seen: of what MuseumPlus gives by id, for instance since a permission was granted again, nothing
+        is removed.
+
+        Returns:
+            whether all of it was looked at.
+
+        Raises:
+            PermanentFailure: more is gone than may be marked without a person's word.
+        """
+        source, number, after = self._source, 0, 0
+        while ids := self._unseen(after=after):
+            if self._is_to_stop():
+                return False
+            gone = self._gone(ids, witnesses)
+            with self._env.transaction() as session:
+                scrapes.note_seen(session, source.scan, sorted(set(ids).difference(gone)))
+            number, after = number + len(gone), ids[-1]
+            if number > most:
+                share = self._env.settings.workflow.sync_most_removed
+                raise PermanentFailure(
+                    f"{source.name}: MuseumPlus shows {number} items or more no more, which is more than "
+                    f"workflow.sync_most_removed ({share:.0%}) of those that are known; nothing is marked as removed. "
+                    "Have its user's permissions been changed? Then have them granted again: the next sync sees it. If "
+                    "all is well, run the sync with accept_removals: true"
+                )
+        return True
+
+    def _unseen(self, *, after: int) -> list[int]:
+        with self._env.transaction() as session:
+            return scrapes.unseen(session, self._source.scan, self._batch_size, after=after)
+
+    def _gone(self, ids: list[int], witnesses: list[int]) -> list[int]:
+        """Those of the items that MuseumPlus does not have; the others are written."""
+        there = self._take_by_id([*ids, *witnesses])
+        if there.isdisjoint(witnesses):
+            raise TransientFailure(
+                f"{self._source.name}: MuseumPlus does not give items that it should have ({witnesses or 'none seen'}):"
+                " what it does not give is not marked as removed; the next sync asks again"
+            )
+        return [item_id for item_id in ids if item_id not in there]
 
     # When to stop
 

@@ -177,26 +177,6 @@ def test_an_attachment_without_a_name_gets_one(museum: SimulatedMuseum, client: 
     assert client.search("Multimedia", limit=1).records[0].filename == f"Multimedia_{attachment}.attachment"
 
 
-@pytest.mark.parametrize("others", [0, 5])
-def test_a_user_without_read_permission_does_not_make_all_objects_look_changed(others: int) -> None:
-    with SimulatedMuseum(objects=search.MIN_ITEMS_TO_JUDGE + others) as museum:
-        for object_id in museum.object_ids:
-            museum.edit_object(object_id, truncated=True)
-        with MuseumPlus(settings_for(museum)) as blind, pytest.raises(PermanentFailure, match="read permission"):
-            blind.search("Object", limit=100)
-        # Who asks for those that could not be read before knows that.
-        with MuseumPlus(settings_for(museum)) as blind:
-            assert blind.search("Object", ids=museum.object_ids, limit=100).unreadable == tuple(museum.object_ids)
-
-
-def test_a_short_page_of_unreadable_objects_is_no_reason_to_stop(museum: SimulatedMuseum, client: MuseumPlus) -> None:
-    unreadable = tuple(museum.object_ids[: search.MIN_ITEMS_TO_JUDGE - 1])
-    for object_id in unreadable:
-        museum.edit_object(object_id, truncated=True)
-    page = client.search("Object", limit=len(unreadable))
-    assert (page.records, page.unreadable, page.last_id) == ((), unreadable, unreadable[-1])
-
-
 def test_unreadable_objects_are_told_apart_and_hide_no_other(museum: SimulatedMuseum, client: MuseumPlus) -> None:
     # Alone on a page, at the end of one, and among others.
     unreadable = (museum.object_ids[2], museum.object_ids[20], museum.object_ids[34], museum.object_ids[-1])

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from passari_dagster import stopping
 from passari_dagster.catalogue import eligibility
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
-from passari_dagster.errors import TransientFailure
+from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.locks import LockBusyError
 from passari_dagster.workflow import scrape, synchronise
 from passari_dagster.workflow.environment import Environment
@@ -153,6 +153,53 @@ def test_an_object_that_could_not_be_read_is_seen_and_is_read_once_the_permissio
     house.museum.edit_object(object_id, modified=house.museum.now())
     synchronise_all(env)
     assert object_row(env, object_id).metadata_hash == found is not None
+
+
+def test_a_user_without_read_permission_does_not_make_all_objects_look_changed(house: House, env: Environment) -> None:
+    synchronise_all(env)
+    ids = [*(old_object(house) for _ in range(12)), *house.museum.object_ids]
+    for object_id in ids:
+        forbid(house, object_id)
+    with pytest.raises(PermanentFailure, match="read permission"):
+        synchronise.sync_objects(env, quiet, synchronise.Options(full=True))
+    assert object_row(env, house.museum.object_ids[0]).metadata_hash is not None
+
+
+def test_a_page_of_objects_that_may_not_be_read_stops_no_sync(house: House, env: Environment) -> None:
+    """Restricted ones with neighbouring ids."""
+    synchronise_all(env)
+    ids = [old_object(house) for _ in range(12)]
+    for object_id in ids:
+        forbid(house, object_id)
+    result = synchronise.sync_objects(env, quiet, synchronise.Options(full=True))
+    assert (result.unreadable, result.partial) == (12, False)
+    assert object_row(env, ids[0]).metadata_hash is None
+
+
+def test_an_object_without_attachments_is_eligible_as_soon_as_it_may_be_read(house: House, env: Environment) -> None:
+    synchronise_all(env)
+    object_id = old_object(house)
+    forbid(house, object_id)
+    synchronise.sync_objects(env, quiet, synchronise.Options(full=True))
+    forbid(house, object_id, forbidden=False)
+    synchronise_all(env)
+    assert why_not(env, object_id) is None
+
+
+def test_an_object_that_comes_back_and_may_not_be_read_is_not_removed(house: House, env: Environment) -> None:
+    object_id = old_object(house)
+    synchronise_all(env)
+    facts = house.museum.object(object_id)
+    house.museum.delete_object(object_id)
+    synchronise.sync_objects(env, quiet, synchronise.Options(full=True))
+    assert object_row(env, object_id).removed_date is not None
+    house.museum.restore_object(facts)
+    forbid(house, object_id)
+    synchronise.sync_objects(env, quiet, synchronise.Options(full=True))
+    assert object_row(env, object_id).removed_date is None
+    forbid(house, object_id, forbidden=False)
+    synchronise_all(env)
+    assert why_not(env, object_id) is None
 
 
 def test_a_change_that_could_not_be_read_is_read_later(house: House, env: Environment) -> None:
