@@ -12,7 +12,7 @@ import pytest
 import typer
 from pydantic import SecretStr
 
-from passari_dagster.commands.common import print_table, told_to_people
+from passari_dagster.commands.common import print_json, print_table, told_to_people
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.ledger import LEASE, Lease, Ledger, connect
 from passari_dagster_tests.conftest import PROJECT
@@ -209,3 +209,12 @@ def test_the_shell_completes_commands_and_options(typed: str, completed: list[st
         timeout=60,
     )
     assert done.stdout.split() == completed
+
+
+def test_json_has_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"title": "kirves \x9b31m \x7f \u202e \x1b[2J ä"}
+    print_json(value)
+    told = capsys.readouterr().out
+    assert json.loads(told) == value
+    assert all(sign.isprintable() or sign == "\n" for sign in told)
+    assert "ä" in told

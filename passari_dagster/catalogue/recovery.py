@@ -6,6 +6,7 @@ What a row said is taken down as a record, and put back from it. Where records a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict
@@ -53,6 +54,26 @@ class Record(BaseModel):
     attachment_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What was put back of an object's packages; false: nothing.
+
+    Arguments:
+        names: packages whose rows are new, or say more than before.
+        given_up: packages that were begun and not sent, and make room for those.
+    """
+
+    names: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def __str__(self) -> str:
+        told = ", ".join(self.names)
+        return f"{told}; cancelled, since begun and not sent: {', '.join(self.given_up)}" if self.given_up else told
+
+
 def record(session: Session, package_id: int) -> Record:
     """Take down what the database says of a package.
 
@@ -70,7 +91,7 @@ def record(session: Session, package_id: int) -> Record:
     return Record(package=SentPackage.model_validate(package), attachment_ids=tuple(attachments))
 
 
-def restore(session: Session, object_id: int, records: Iterable[Record]) -> list[str]:
+def restore(session: Session, object_id: int, records: Iterable[Record]) -> Restored:
     """Put back what the database has lost of an object's packages.
 
     A package that was begun and is not among the records is cancelled, if anything was put back: the database took the
@@ -78,14 +99,12 @@ def restore(session: Session, object_id: int, records: Iterable[Record]) -> list
 
     Arguments:
         records: of packages of this object.
-
-    Returns:
-        names of the packages whose rows are new, or say more than before.
     """
     row = object_row(session, object_id, lock=True)
     known = {package.sip_filename: package for package in row.packages}
     records = sorted(records, key=lambda record: record.package.created_date)
-    restored = []
+    restored: list[str] = []
+    given_up: list[str] = []
     for entry in records:
         package = known.get(entry.package.sip_filename)
         if package is None:
@@ -103,13 +122,14 @@ def restore(session: Session, object_id: int, records: Iterable[Record]) -> list
         for package in known.values():
             if package.is_open and package.submission_date is None and package.sip_filename not in sent:
                 package.cancelled = True
+                given_up.append(package.sip_filename or f"package {package.id}")
         newest = max(
             (package for package in known.values() if not package.cancelled and package.created_date is not None),
             key=lambda package: (package.created_date, package.id),
         )
         row.latest_package_id = newest.id
     session.flush()
-    return restored
+    return Restored(tuple(restored), tuple(given_up))
 
 
 def _says_more(sent: SentPackage, package: MuseumPackage) -> bool:

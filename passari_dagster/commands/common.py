@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from passari_dagster.workflow.bulk import Tally
     from passari_dagster.workflow.environment import Environment
 
+_CONTROLS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 LARGEST = 2**63 - 1
 """The largest number of the database, for ids above all."""
 
@@ -90,7 +92,9 @@ def use_dagster_environment(data: Path) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document, for programs; dates and the like as text."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    # What JSON leaves as it is and a terminal obeys.
+    typer.echo(_CONTROLS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text))
 
 
 def print_table(console: Console, columns: Sequence[str | Column], rows: Sequence[Sequence[object]]) -> None:

@@ -45,6 +45,16 @@ class Source(str, Enum):
     AUTOMATIC = "automatic"
 
 
+def _launch_too(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
+    """As `_launch`, after the first part of a command is done, which is not done again when that is given once more."""
+    try:
+        return _launch(env, instance, held, object_ids, **options)
+    except BaseException:
+        ids = ",".join(map(str, object_ids))
+        typer.echo(f"done, but not enqueued; to do that: passari-dagster enqueue --object-ids {ids}", err=True)
+        raise
+
+
 def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[int], **options: Any) -> Launched:
     """Launch those of the objects that are eligible."""
     from passari_dagster.defs import launch
@@ -62,7 +72,7 @@ def _launch(env: Environment, instance: Any, held: locks.Held, object_ids: list[
 
 
 def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json: bool) -> None:
-    """The outcome; ends the process with 1 if something was refused."""
+    """The outcome; ends the process with 1 if something was refused, or found no room."""
     if as_json:
         print_json({**tally.as_json(), **(_launched_json(launched) if launched else {})})
     else:
@@ -70,6 +80,12 @@ def _print(console: Console, tally: Tally, launched: Launched | None, *, as_json
         if launched is not None:
             _print_launched(console, launched, dry_run=tally.dry_run)
     end_if_refused(tally)
+    _end_if_left(launched, dry_run=tally.dry_run)
+
+
+def _end_if_left(launched: Launched | None, *, dry_run: bool) -> None:
+    if launched is not None and launched.chosen.left and not dry_run:
+        raise typer.Exit(1)
 
 
 def _launched_json(launched: Launched) -> dict[str, Any]:
@@ -141,6 +157,7 @@ def enqueue(
             print_json({"dry_run": dry_run, **_launched_json(launched)})
         else:
             _print_launched(console, launched, dry_run=dry_run)
+        _end_if_left(launched, dry_run=dry_run)
 
 
 def freeze(
@@ -229,10 +246,14 @@ def unfreeze(
                 sample=None if as_json else SAMPLE,
             )
             if done.ids and not dry_run:
-                launched = _launch(env, instance, held, done.ids, reason=reason)
+                launched = _launch_too(env, instance, held, done.ids, reason=reason)
             elif enqueue_ and dry_run:
                 launched = launch.would_launch(env, instance, use_case.would_enqueue, done.ids)
         _print(console, done.tally, launched, as_json=as_json)
+        if enqueue_ and (more := done.number - len(done.ids)):
+            typer.echo(f"{more} more are unfrozen, and not enqueued: there are more than partition_cap", err=True)
+            if not dry_run:
+                raise typer.Exit(1)
 
 
 def reenqueue(
@@ -261,7 +282,7 @@ def reenqueue(
                 sample=None,
             )
             if done.ids and not dry_run:
-                launched = _launch(env, instance, held, done.ids, reason=reason)
+                launched = _launch_too(env, instance, held, done.ids, reason=reason)
             elif dry_run:
                 launched = launch.would_launch(env, instance, use_case.would_enqueue, done.ids)
         _print(console, done.tally, launched, as_json=as_json)

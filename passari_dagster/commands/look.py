@@ -109,7 +109,7 @@ def frozen(
     data: DataOption = SYSTEM_DATA,
 ) -> None:
     """Count frozen objects by reason; with --reason or --search, list them."""
-    from passari_dagster.catalogue.freezing import NONE_GIVEN
+    from passari_dagster.catalogue.freezing import NONE_GIVEN, WITHOUT
     from passari_dagster.catalogue.statistics import count_frozen, frozen_by_reason, frozen_objects
     from passari_dagster.workflow.shown import plain
 
@@ -129,6 +129,7 @@ def frozen(
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print(f"{sum(each.objects for each in counts)} objects are frozen", highlight=False)
                 return
+            reason = WITHOUT if reason == NONE_GIVEN else reason
             number = count_frozen(session, reason=reason, search=search)
             found = frozen_objects(session, reason=reason, search=search, limit=limit + 1, after=after)
         page = found[:limit]

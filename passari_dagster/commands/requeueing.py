@@ -41,7 +41,7 @@ def requeue_failed(
     error: Annotated[str, typer.Option("--error", help="part of the error's message, in large or small letters")] = "",
     op: Annotated[str, typer.Option("--op", help="the op that failed, such as submit_sip")] = "",
     since: Annotated[str, typer.Option("--since", metavar="DATE", help=f"failed then or later; {_WRITTEN}")] = "",
-    until: Annotated[str, typer.Option("--until", metavar="DATE", help=f"failed then or before; {_WRITTEN}")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help=f"failed before then; {_WRITTEN}")] = "",
     object_ids: Annotated[str, typer.Option("--object-ids", metavar="ID,ID,…", help=IDS_HELP)] = "",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

@@ -102,7 +102,10 @@ def requeue_failures(
         if dry_run or not parts:
             return Requeued(plan, cut, tuple(launched))
         held.check()
-        # The event comes first: nothing is launched that it does not tell of.
+        # The event comes first: nothing is launched that it does not tell of. Nor does it tell of objects that failed
+        # after this call had launched the others, and was killed.
+        if names[0] in launched:
+            plan.whole.clear()
         with env.transaction() as session:
             requeue.record(env, session, actor, plan, wanted.selection, reason=reason)
         for name, ids, steps in parts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import tarfile
 import zipfile
 import zlib
@@ -34,6 +35,7 @@ _DIGESTS = {"MD5": "md5", "SHA-1": "sha1", "SHA-224": "sha224", "SHA-256": "sha2
 _METS = "{http://www.loc.gov/METS/}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _CONTENT_ID = "{http://digitalpreservation.fi/schemas/mets/fi-extensions}CONTENTID"
+_ROOT = re.compile(r"^(?:\.?/)*")
 # The DPS's own, of packages: signed or made by it, and not named in the METS.
 _BESIDES = ("signature.sig", "varmiste.sig")
 
@@ -171,7 +173,12 @@ def _compare(members: list[_Member], verified: Verified, max_bytes: int) -> Veri
     root = PurePosixPath(places[0]).parent
     mets = _parse(by_name[places[0]])
     verified.objid, verified.content_id = mets.get("OBJID") or "", mets.get(_CONTENT_ID) or ""
-    told = {str(root / name): claims for name, claims in _claims(mets)}
+    told: dict[str, dict[str, str]] = {}
+    for name, pairs in _claims(mets):
+        known = told.setdefault(str(root / name), {})
+        for algorithm, digest in pairs:
+            if known.setdefault(algorithm, digest) != digest:
+                raise DamagedDipError(f"{METS} tells two digests of {quote(name)} by {algorithm}")
     missing = sorted(set(told) - set(by_name))
     if missing:
         raise DamagedDipError(
@@ -181,12 +188,14 @@ def _compare(members: list[_Member], verified: Verified, max_bytes: int) -> Veri
         claims = told.get(name, {})
         _require_digests(name, member, claims)
         verified.digests.update(list(claims))
-        if name not in told and PurePosixPath(name).relative_to(root).as_posix() not in (METS, *_BESIDES):
+        if name not in told and name not in {str(root / beside) for beside in (METS, *_BESIDES)}:
             verified.number_not_in_mets += 1
             verified.not_in_mets += [quote(name)] * (len(verified.not_in_mets) < SAMPLE)
         elif name in told and not claims:
             verified.number_without_digest += 1
             verified.without_digest += [quote(name)] * (len(verified.without_digest) < SAMPLE)
+    if not told:
+        raise DamagedDipError(f"{METS} names no file: that the DIP is whole cannot be verified")
     return verified
 
 
@@ -217,24 +226,25 @@ def _parse(member: _Member) -> etree._Element:
         raise DamagedDipError(str(error)) from error
 
 
-def _claims(mets: etree._Element) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each file that the METS names, and the digests that it tells of it, by algorithm."""
+def _claims(mets: etree._Element) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Each file that the METS names, and the digests that it tells of it, each with its algorithm."""
     technical = {element.get("ID"): element for element in mets.iterfind(f".//{_METS}techMD")}
     for element in mets.iterfind(f".//{_METS}fileSec//{_METS}file"):
         location = element.find(f"{_METS}FLocat")
         href = (location.get(_HREF) or "") if location is not None else ""
-        name = unquote_plus(href).removeprefix("file://").lstrip("./")
+        # Without a root, and without the dot of "./"; a name that begins with a dot keeps it.
+        name = _ROOT.sub("", unquote_plus(href).removeprefix("file://"))
         if not href.startswith("file://") or not name:
             raise DamagedDipError(f"{METS} names {quote(href)!r}, which is no file of the package")
-        claims = {}
+        claims = []
         if element.get("CHECKSUM"):
-            claims[(element.get("CHECKSUMTYPE") or "").upper()] = (element.get("CHECKSUM") or "").lower()
+            claims.append(((element.get("CHECKSUMTYPE") or "").upper(), (element.get("CHECKSUM") or "").lower()))
         for section in (technical[i] for i in (element.get("ADMID") or "").split() if i in technical):
             # PREMIS 2 or 3, whichever the DPS writes.
             for fixity in section.iterfind(".//{*}fixity"):
                 algorithm = (fixity.findtext("{*}messageDigestAlgorithm") or "").strip().upper()
-                claims[algorithm] = (fixity.findtext("{*}messageDigest") or "").strip().lower()
-        yield _safe(name), {algorithm: digest for algorithm, digest in claims.items() if algorithm in _DIGESTS}
+                claims.append((algorithm, (fixity.findtext("{*}messageDigest") or "").strip().lower()))
+        yield _safe(name), [claim for claim in claims if claim[0] in _DIGESTS]
 
 
 def _safe(name: str) -> str:

@@ -39,11 +39,11 @@ def on_the_command_line() -> Actor:
 
 
 def require_reason(reason: str) -> str:
-    """The reason without white space around it.
+    """The reason on one line, with single blanks: as it is shown, and copied.
 
     Raises:
         PermanentFailure: there is none.
     """
     if not reason.strip():
         raise PermanentFailure("a reason is needed: it is kept in the audit log, for those who ask later")
-    return reason.strip()
+    return " ".join(reason.split())

@@ -39,13 +39,13 @@ class _Cancel:
         """
         if restored := journal.recover(self.env, object_id, self.log):
             # Not what the caller thinks of: they looked at what the database said before.
-            raise PermanentFailure(_lost(restored[-1]))
+            raise PermanentFailure(_lost(restored.names[-1]))
         with self.env.transaction() as session:
             latest = packages.latest(session, object_id)
         if latest is not None and latest.rest == "cancelled":
             journal.forget(self.env, object_id, latest.sip_filename)  # killed before it did, perhaps
         package = _open(object_id, latest)
-        told = self._is_not_the_dps(package, dry_run=False)
+        told = self._is_not_the_dps(package, dry_run=False) + self._told_of_files(object_id)
         with self.env.transaction() as session:
             packages.cancel(session, package.package_id)
             if self.deed is not None:
@@ -59,8 +59,12 @@ class _Cancel:
             restored = journal.restore(self.env, session, object_id)
             latest = packages.latest(session, object_id)
         if restored:
-            raise PermanentFailure(_lost(restored[-1]))
-        return self._is_not_the_dps(_open(object_id, latest), dry_run=True)
+            raise PermanentFailure(_lost(restored.names[-1]))
+        return self._is_not_the_dps(_open(object_id, latest), dry_run=True) + self._told_of_files(object_id)
+
+    def _told_of_files(self, object_id: int) -> str:
+        has_files = Workspace(self.env.settings.package_dir, object_id).root.exists()
+        return "; its files are deleted" if has_files else ""
 
     def finish(self, object_id: int) -> str:
         """Do what was left to do by a call that cancelled the object's package, and was killed."""

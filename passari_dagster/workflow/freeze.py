@@ -72,9 +72,9 @@ class _Freeze:
             row = packages.object_row(session, object_id)
             outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)
             package = packages.latest(session, object_id)
-        cancels = _is_cancelled(self.dps, package, dry_run=True)
-        told = [f"the database had lost that {name} was sent" for name in restored]
-        return outcome, "; ".join([*told, *self._details(object_id, kept, package, cancels)])
+        cancels, removes = _is_cancelled(self.dps, package, dry_run=True)
+        told = [f"the database had lost that {name} was sent" for name in restored.names]
+        return outcome, "; ".join([*told, *self._details(object_id, kept, package, cancels, removes)])
 
     def _outcome(self, frozen: bool, reason: str | None) -> tuple[str, str | None]:
         """The outcome, and the old reason if it is kept."""
@@ -84,11 +84,15 @@ class _Freeze:
             return REPLACED, None
         return ALREADY, reason
 
-    def _details(self, object_id: int, kept: str | None, package: PackageFacts | None, cancels: bool) -> list[str]:
+    def _details(
+        self, object_id: int, kept: str | None, package: PackageFacts | None, cancels: bool, removes: bool
+    ) -> list[str]:
         told = [f"its reason stays: {kept}"] if kept is not None else []
         if package is not None and package.open:
             is_sent = "the DPS has, or may have, its package, which stays watched"
             told.append(f"{package.sip_filename} is cancelled" if cancels else f"{package.sip_filename}: {is_sent}")
+        if removes:
+            told.append("what was sent of it in part is removed at the DPS")
         if queued := len(self.runs.queued(object_id)):
             told.append(f"{queued} queued {'run is' if queued == 1 else 'runs are'} cancelled")
         if self._deletes_asked(object_id):
@@ -109,7 +113,7 @@ class _Freeze:
         with self.env.transaction() as session:
             packages.object_row(session, object_id)  # before the DPS is asked
             package = packages.latest(session, object_id)
-        cancels = _is_cancelled(self.dps, package, dry_run=False)
+        cancels, removes = _is_cancelled(self.dps, package, dry_run=False)
         with self.env.transaction() as session:
             row = packages.object_row(session, object_id, lock=True)
             outcome, kept = self._outcome(bool(row.frozen), row.freeze_reason)
@@ -123,14 +127,14 @@ class _Freeze:
             # Of one that is frozen already, runs and files are all that is left to be done: that is told, too.
             if kept is None or cancels or self.runs.queued(object_id) or self._deletes(object_id, package, cancels):
                 self.deed.record(session, [object_id])
-        details = self._details(object_id, kept, package, cancels)
+        details = self._details(object_id, kept, package, cancels, removes)
         # All that follows is done again by whoever freezes the object once more, should this process die here.
         if package is not None and (cancels or package.rest == "cancelled"):
             journal.forget(self.env, object_id, package.sip_filename)
         for run_id in self.runs.queued(object_id):
             self.runs.cancel(run_id)
         self._clear_up(object_id, package, delete=self._deletes(object_id, package, cancels))
-        told = [f"the database had lost that {name} was sent: put back from the archive" for name in restored]
+        told = [f"the database had lost that {name} was sent: put back from the archive" for name in restored.names]
         return outcome, "; ".join([*told, *details])
 
     def _clear_up(self, object_id: int, package: PackageFacts | None, *, delete: bool) -> None:
@@ -186,22 +190,23 @@ def freeze(
     return tally
 
 
-def _is_cancelled(dps: Dps, package: PackageFacts | None, *, dry_run: bool) -> bool:
-    """Whether the object's package is to be cancelled: it is in the workflow, and the DPS has it not for certain.
+def _is_cancelled(dps: Dps, package: PackageFacts | None, *, dry_run: bool) -> tuple[bool, bool]:
+    """Whether the object's package is to be cancelled: it is in the workflow, and the DPS has it not for certain; and
+    whether a part of it was, or would be, removed at the DPS.
 
     Raises:
         PermanentFailure: the DPS has it, and the database does not know.
     """
     if package is None or not package.open or package.uploaded or package.verdict is not None:
-        return False
+        return False, False
     # Not `packaged`: see `cancel`.
     if package.sip_size is None and not package.intended:
-        return True
+        return True, False
     removed, place = (would_remove if dry_run else remove_what_was_cut)(dps, package)
     if place in (Place.NOWHERE, Place.INCOMPLETE):
-        return removed or not package.intended
+        return removed or not package.intended, removed
     if package.intended:
-        return False
+        return False, removed
     raise PermanentFailure(
         f"{package.sip_filename} is with the DPS ({place.value}), and the database does not know: launch the object, "
         "which records that it was sent, and freeze it then"

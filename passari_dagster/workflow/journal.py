@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from passari_dagster import durable, locks
 from passari_dagster.catalogue import recovery
+from passari_dagster.catalogue.recovery import Restored
 from passari_dagster.errors import PermanentFailure, TransientFailure
 from passari_dagster.sip.workspace import archive_path, archived_objects, object_archive_path
 from passari_dagster.workflow.audit import Deed
@@ -45,14 +46,14 @@ def forget(env: Environment, object_id: int, sip_filename: str) -> None:
     (archive_path(env.settings.archive_dir, object_id, sip_filename) / FILE).unlink(missing_ok=True)
 
 
-def recover(env: Environment, object_id: int, log: Log, deed: Deed | None = None) -> list[str]:
+def recover(env: Environment, object_id: int, log: Log, deed: Deed | None = None) -> Restored:
     """Put back what the database has lost of an object's packages; to be called under the object's lock.
 
     Arguments:
         deed: what a person does, of which this is a part; None: it is found by the way.
 
     Returns:
-        names of the packages that were put back; none, where no backup was restored.
+        what was put back; nothing, where no backup was restored.
 
     Raises:
         PermanentFailure: a record cannot be read; names the file.
@@ -61,20 +62,22 @@ def recover(env: Environment, object_id: int, log: Log, deed: Deed | None = None
     """
     records = list(_records(env.settings.archive_dir, object_id))
     if not records:
-        return []
+        return Restored()
     with env.transaction() as session:
         restored = recovery.restore(session, object_id, records)
         if restored and deed is not None:
             deed.record(session, [object_id])
-    for name in restored:
+    for name in restored.names:
         log(f"the database had lost that {name} was sent: put back from the archive")
+    for name in restored.given_up:
+        log(f"{name} is cancelled: it was begun by what did not know that, and not sent")
     return restored
 
 
-def restore(env: Environment, session: Session, object_id: int) -> list[str]:
+def restore(env: Environment, session: Session, object_id: int) -> Restored:
     """As `recover`, in a transaction of the caller's, who wants to know only and rolls it back."""
     records = list(_records(env.settings.archive_dir, object_id))
-    return recovery.restore(session, object_id, records) if records else []
+    return recovery.restore(session, object_id, records) if records else Restored()
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ class Recovery:
     """An object with records, and what was, or would be, put back.
 
     Arguments:
-        names: of packages.
+        restored: of its packages.
         fault: why nothing can be put back now; empty: nothing is in the way.
     """
 
     object_id: int
-    names: list[str]
+    restored: Restored
     fault: str = ""
 
 
@@ -103,27 +106,27 @@ def recover_each(env: Environment, log: Log, deed: Deed | None) -> Iterator[Reco
     _require(env.settings.archive_dir)
     for object_id in archived_objects(env.settings.archive_dir):
         try:
-            names = _would_recover(env, object_id) if deed is None else _recover_locked(env, object_id, log, deed)
-            found = Recovery(object_id, names)
+            restored = _would_recover(env, object_id) if deed is None else _recover_locked(env, object_id, log, deed)
+            found = Recovery(object_id, restored)
         except (PermanentFailure, locks.LockBusyError) as failure:
             log(str(failure))
-            found = Recovery(object_id, [], str(failure))
+            found = Recovery(object_id, Restored(), str(failure))
         yield found
 
 
-def _would_recover(env: Environment, object_id: int) -> list[str]:
+def _would_recover(env: Environment, object_id: int) -> Restored:
     with env.undone() as session:
         return restore(env, session, object_id)
 
 
-def _recover_locked(env: Environment, object_id: int, log: Log, deed: Deed) -> list[str]:
+def _recover_locked(env: Environment, object_id: int, log: Log, deed: Deed) -> Restored:
     # A run that was just killed has its object's lock for a while yet.
     with env.lock(locks.object_lock(object_id), wait=env.settings.workflow.lock_expiry + 1):
         return recover(env, object_id, log, deed)
 
 
-def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
-    """What `recover_all` would put back: objects, and the names of their packages. Nothing is changed.
+def would_recover_all(env: Environment) -> Iterator[tuple[int, Restored]]:
+    """What `recover_all` would put back of each object. Nothing is changed.
 
     Raises:
         PermanentFailure: a record cannot be read, or put back.
@@ -132,18 +135,18 @@ def would_recover_all(env: Environment) -> Iterator[tuple[int, list[str]]]:
     for found in recover_each(env, lambda _line: None, None):
         if found.fault:
             raise PermanentFailure(found.fault)
-        if found.names:
-            yield found.object_id, found.names
+        if found.restored:
+            yield found.object_id, found.restored
 
 
 def recover_all(
-    env: Environment, log: Log, deed: Deed, told: Callable[[int, list[str]], object] = lambda _id, _names: None
+    env: Environment, log: Log, deed: Deed, told: Callable[[int, Restored], object] = lambda _id, _restored: None
 ) -> int:
     """Put back what the database has lost of all packages; for who has restored a backup.
 
     Arguments:
         deed: for the audit log.
-        told: called with each object of which something was put back, and the names of its packages.
+        told: called with each object of which something was put back, and what.
 
     Returns:
         how many objects have records.
@@ -156,8 +159,8 @@ def recover_all(
     for found in recover_each(env, log, deed):
         objects += 1
         failed += bool(found.fault)
-        if found.names:
-            told(found.object_id, found.names)
+        if found.restored:
+            told(found.object_id, found.restored)
     if failed:
         raise PermanentFailure(f"{failed} of {objects} objects were not recovered; the messages above say why")
     return objects

@@ -59,10 +59,10 @@ def recover(
             answer.archived += 1
             if found.fault:
                 answer.tally.add(found.object_id, REFUSED, found.fault)
-            elif found.names:
-                answer.tally.add(found.object_id, RECOVERED, ", ".join(found.names))
+            elif found.restored:
+                answer.tally.add(found.object_id, RECOVERED, str(found.restored))
                 if dry_run:
-                    log(f"object {found.object_id}: would be {RECOVERED}: {', '.join(found.names)}")
+                    log(f"object {found.object_id}: would be {RECOVERED}: {found.restored}")
     except OSError as error:
         raise PermanentFailure(f"the archive cannot be read: {error}") from error
     return answer

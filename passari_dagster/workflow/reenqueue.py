@@ -71,18 +71,22 @@ def reenqueue(
             with env.lock(locks.object_lock(object_id), wait=0):
                 if not dry_run:
                     journal.recover(env, object_id, log)
-                name = _one(env, deed, object_id, dry_run=dry_run)
-            answer.tally.add(object_id, REENQUEUED, f"{name} was rejected, and counts no more")
+                told = _one(env, deed, object_id, dry_run=dry_run)
+            answer.tally.add(object_id, REENQUEUED, told)
             answer.ids.append(object_id)
+            continue
         except locks.LockBusyError:
-            answer.tally.add(object_id, REFUSED, "its lock is held: a run of it executes, or was killed a moment ago")
+            why = "its lock is held: a run of it executes, or was killed a moment ago"
         except (PassariError, OSError) as error:
-            answer.tally.add(object_id, REFUSED, str(error))
+            why = str(error)
+        answer.tally.add(object_id, REFUSED, why)
+        if not dry_run:  # a preview tells all of them itself
+            log(f"object {object_id}: {REFUSED} ({why})")
     return answer
 
 
 def _one(env: Environment, deed: Deed, object_id: int, *, dry_run: bool) -> str:
-    """Answers the name of the package that counts no more."""
+    """Answers what is told of it."""
     with env.transaction() as session:
         row = packages.object_row(session, object_id, lock=True)
         if dry_run:
@@ -94,17 +98,19 @@ def _one(env: Environment, deed: Deed, object_id: int, *, dry_run: bool) -> str:
                 "it has none" if package is None else f"{package.sip_filename} is {package.rest or 'in the workflow'}"
             )
             raise _RefusedError(f"its latest package was not rejected: {told}")
-        if not dry_run:
-            _clear_up(env, object_id, package.sip_filename)
         freezing.drop_latest_packages(session, [object_id])
         session.expire(row)
         if why := eligibility.why_not(session, object_id, now=env.now(), delays=env.delays):
             raise _RefusedError(f"it would not be eligible: {why}")
+        told = f"{package.sip_filename} was rejected, and counts no more"
+        if Workspace(env.settings.package_dir, object_id).root.exists():
+            told += "; what is left of its files is deleted"
         if dry_run:
             savepoint.rollback()
         else:
             deed.record(session, [object_id])
-    return package.sip_filename
+            _clear_up(env, object_id, package.sip_filename)
+    return told
 
 
 def would_enqueue(

@@ -13,6 +13,7 @@ from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.eligibility import why_not
 from passari_dagster.catalogue.packages import PackageFacts
+from passari_dagster.catalogue.recovery import Restored
 from passari_dagster.dps import Dps, DpsUnreachableError, Place, Waiting
 from passari_dagster.errors import PassariError, PermanentFailure
 from passari_dagster.sip.workspace import Workspace, objects_with_files
@@ -198,7 +199,7 @@ def reset(
                 except (PassariError, OSError) as error:
                     outcome, detail = REFUSED, str(error)
                 tally.add(one.object_id, outcome, detail)
-                log(f"object {one.object_id}: {'' if perform else 'would be: '}{outcome} ({detail})")
+                log(_line(one.object_id, outcome, detail, perform=perform))
         for object_id in objects_with_files(env.settings.package_dir):
             if object_id in done:
                 continue
@@ -208,23 +209,29 @@ def reset(
                 cleared = REFUSED, str(error)
             if cleared is not None:
                 tally.add(object_id, *cleared)
+                log(_line(object_id, *cleared, perform=perform))
     return tally
+
+
+def _line(object_id: int, outcome: str, detail: str, *, perform: bool) -> str:
+    return f"object {object_id}: {'' if perform else 'would be: '}{outcome} ({detail})"
 
 
 def _recover(env: Environment, deed: Deed, tally: Tally, log: Log, *, perform: bool) -> set[int]:
     """What was sent and lost comes back first, so that it is not given up; answers the objects."""
     recovered: set[int] = set()
 
-    def told(object_id: int, names: list[str]) -> None:
+    def told(object_id: int, restored: Restored) -> None:
         recovered.add(object_id)
-        tally.add(object_id, RECOVERED, ", ".join(names))
+        tally.add(object_id, RECOVERED, str(restored))
+        log(_line(object_id, RECOVERED, str(restored), perform=perform))
 
     try:
         if perform:
             journal.recover_all(env, log, deed, told)
         else:
-            for object_id, names in journal.would_recover_all(env):
-                told(object_id, names)
+            for object_id, restored in journal.would_recover_all(env):
+                told(object_id, restored)
     except OSError as error:
         raise PermanentFailure(f"the archive cannot be read: {error}") from error
     return recovered

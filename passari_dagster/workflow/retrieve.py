@@ -40,6 +40,8 @@ from passari_dagster.workflow.shown import plain
 ACTION = "retrieve_dip"
 LINE_EVERY = 10.0
 """Seconds between two lines of progress."""
+ASKED_AGAIN = 3
+"""Most requests of one call for a DIP that the DPS has not any more."""
 NAP = 1.0
 """Seconds between two looks whether this process is asked to stop, while the DPS makes a DIP."""
 _ASKED_TO_STOP = "this process is asked to stop. Another call goes on from there"
@@ -307,11 +309,18 @@ class _Retrieval:
         begun = time.monotonic()
         if self._request is None:
             self._ask()
+        asked_again = 0
         while True:
             try:
                 if self._service.is_ready(self._dip_id):
                     break
-            except DipGoneError:
+            except DipGoneError as error:
+                asked_again += 1
+                if asked_again > ASKED_AGAIN:
+                    raise TransientFailure(
+                        f"the DPS takes requests for a DIP of {self._aip_id}, and knows nothing of them then: {error}. "
+                        "Try again later"
+                    ) from error
                 self._log(f"the DPS does not have DIP {self._dip_id} any more: another one is requested")
                 self._ask()
             pause = next(intervals)
@@ -386,6 +395,8 @@ class _Retrieval:
                 part.replace(file)
                 durable.sync_directory(file.parent)
         self._log(f"{file}: {size} bytes, SHA-256 {sha256}")
+        of = "no object of ours" if object_id is None else f"object {object_id}"
+        self._log(f"its METS says that it is {plain(verified.objid)}: {of}")
         for sentence in verified.sentences():
             self._log(sentence)
         return Retrieved(

@@ -99,7 +99,7 @@ def overdue(env: Environment) -> Listed:
 
 def unfinished(env: Environment, failed: Mapping[int, datetime]) -> set[int]:
     """Those of the objects that are not done with: in the workflow, or eligible for it, unless a person has cancelled
-    the package since.
+    the package since, or it is with the DPS, whose verdict is waited for (`overdue` has those that wait too long).
 
     Arguments:
         failed: the objects, and when the last run of each failed.
@@ -110,7 +110,9 @@ def unfinished(env: Environment, failed: Mapping[int, datetime]) -> set[int]:
         eligible = set(eligibility.eligible_ids(session, now=env.now(), delays=env.delays, among=failed))
         cancelled = audit.last_time(session, cancel.ACTION, eligible)
         handled = {object_id for object_id, when in cancelled.items() if when > failed[object_id]}
-        return packages.in_the_workflow(session, failed) | eligible - handled
+        sent = {object_id for object_id, uploaded in packages.latest_open(session, failed).items() if uploaded}
+        watched = sent.difference(packages.unconfirmed_among(session, failed))
+        return (packages.in_the_workflow(session, failed) | eligible - handled) - watched
 
 
 def normalised(message: str) -> str:

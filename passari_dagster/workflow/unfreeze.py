@@ -59,6 +59,11 @@ class Unfrozen:
     tally: Tally
     ids: list[int] = field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """Of all that were unfrozen."""
+        return self.tally.counts[UNFROZEN]
+
 
 def unfreeze(
     env: Environment,
@@ -92,7 +97,7 @@ def unfreeze(
     left = set(among or ())
     after = 0
     while True:
-        refused, recorded = _cancel_the_open(env, deed, frozen_for, among, after, log, dry_run=dry_run)
+        refused, recorded, cleared = _clear_up(env, deed, frozen_for, among, after, log, dry_run=dry_run)
         with env.transaction() as session:
             batch = freezing.frozen_objects(session, reason=frozen_for, among=among, after=after, limit=BATCH)
             chosen = [(row, package) for row, package in batch if row.id not in refused]
@@ -106,8 +111,10 @@ def unfreeze(
         after = batch[-1][0].id
         for object_id, why in refused.items():
             answer.tally.add(object_id, REFUSED, why)
+            if not dry_run:  # a preview tells all of them itself
+                log(f"object {object_id}: {REFUSED} ({why})")
         for row, package in chosen:
-            answer.tally.add(row.id, UNFROZEN, _detail(row, package))
+            answer.tally.add(row.id, UNFROZEN, _detail(row, package, deletes=row.id in cleared))
         answer.ids += ids[: max(0, keep - len(answer.ids))]
         left.difference_update(row.id for row, _ in batch)
         log(f"{answer.tally.counts[UNFROZEN]} objects {'would be unfrozen' if dry_run else 'are unfrozen'} so far")
@@ -153,12 +160,14 @@ def _counts_no_more(package: MuseumPackage) -> bool:
     return not package.preserved and not _is_with_the_dps(package)
 
 
-def _detail(row: MuseumObject, package: MuseumPackage | None) -> str:
+def _detail(row: MuseumObject, package: MuseumPackage | None, *, deletes: bool) -> str:
     told = [f"was frozen for: {row.freeze_reason}"] if row.freeze_reason else []
     if package is not None and _is_with_the_dps(package):
         told.append(f"{package.sip_filename} is with the DPS and goes on")
     elif package is not None and _counts_no_more(package):
         told.append(f"{package.sip_filename} was {package.rest or 'cancelled'}, and counts no more")
+    if deletes:
+        told.append("its files are deleted")
     return "; ".join(told)
 
 
@@ -171,7 +180,7 @@ def _frozen_for(env: Environment, selection: Selection) -> str | None:
     return freezing.NONE_GIVEN if is_a_reason else freezing.WITHOUT
 
 
-def _cancel_the_open(
+def _clear_up(
     env: Environment,
     deed: Deed,
     frozen_for: str | None,
@@ -180,26 +189,31 @@ def _cancel_the_open(
     log: Log,
     *,
     dry_run: bool,
-) -> tuple[dict[int, str], set[int]]:
+) -> tuple[dict[int, str], set[int], set[int]]:
     """Of the next objects: remove what is left here of former packages, and cancel those that are open and were not
     sent, as passari-workflow may have left them.
 
     Returns:
-        objects that must be left alone, and why; and objects of which the audit log tells already.
+        objects that must be left alone, and why; objects of which the audit log tells already; objects whose files
+        are deleted.
     """
     with env.transaction() as session:
         batch = freezing.frozen_objects(session, reason=frozen_for, among=among, after=after, limit=BATCH)
     refused: dict[int, str] = {}
     recorded: set[int] = set()
+    cleared: set[int] = set()
     for row, package in batch:
         workspace = Workspace(env.settings.package_dir, row.id)
+        has_files = workspace.root.exists()
         try:
             if package is not None and package.is_open:
                 if not _is_with_the_dps(package):
                     cancel_package(env, row.id, log, deed=deed, dry_run=dry_run)
                     recorded.add(row.id)
-            elif workspace.root.exists():
+                    cleared.update([row.id] if has_files else [])
+            elif has_files:
                 with env.lock(locks.object_lock(row.id), wait=0):
+                    cleared.add(row.id)
                     if dry_run:
                         continue
                     with env.transaction() as session:
@@ -212,7 +226,7 @@ def _cancel_the_open(
             refused[row.id] = "its lock is held: a run of it executes, or was killed a moment ago"
         except (PassariError, OSError) as error:
             refused[row.id] = str(error)
-    return refused, recorded
+    return refused, recorded, cleared
 
 
 def earlier(env: Environment, run_ids: Collection[str], *, limit: int) -> list[int]:

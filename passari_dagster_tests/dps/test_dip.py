@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import warnings
 import zipfile
@@ -59,6 +60,21 @@ def test_a_digest_that_is_not_known_here_is_told_as_not_verified(tmp_path: Path,
     assert "tells no digest: 2 files" in "\n".join(found.sentences())
 
 
+@both
+def test_names_are_those_of_the_mets_wherever_the_package_lies(tmp_path: Path, archive: str) -> None:
+    """A hidden file keeps its dot, and what lies beside the package's own directory is not in it."""
+    hidden = {**FILES, ".htaccess": (b"deny", "text/plain")}
+    document = mets(hidden, objid="Passari_Object_7").encode().replace(b"file://.htaccess", b"file:///.htaccess")
+    content = {"AIP-1/mets.xml": document, "readme.txt": b"of the DPS"}
+    content |= {f"AIP-1/{name}": data for name, (data, _) in hidden.items()}
+    found = verify(write(tmp_path / "dip", archive, content), archive, max_bytes=10**6)
+    assert (dict(found.digests), found.not_in_mets) == ({"SHA-256": 3}, ["readme.txt"])
+
+
+def change_mets(old: bytes, new: bytes) -> Callable[[Members], Members]:
+    return lambda content: content | {"mets.xml": re.sub(old, new, content["mets.xml"], flags=re.DOTALL)}
+
+
 def change(name: str, data: bytes) -> Callable[[Members], Members]:
     return lambda content: content | {name: data}
 
@@ -75,6 +91,8 @@ def change(name: str, data: bytes) -> Callable[[Members], Members]:
         (change("a\\b", b""), "leads out of the package"),
         (change("mets.xml", b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"), "document type"),
         (change("mets.xml", b"<mets"), "mets.xml"),
+        (change_mets(b"<mets:fileSec>.*</mets:fileSec>", b"<mets:fileSec/>"), "names no file"),
+        (change_mets(b"<mets:file ", b"<mets:file CHECKSUMTYPE='SHA-256' CHECKSUM='00' "), "tells two digests of"),
         (change("large", bytes(2 * 10**6)), "larger than dps.rest.max_dip_bytes"),
     ],
 )

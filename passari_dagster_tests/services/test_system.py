@@ -32,10 +32,12 @@ def nothing_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def wait(system: System, condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait(system: System, condition: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited too long"
+        if time.monotonic() > deadline:
+            daemon = (system.data / "logs" / "daemon.log").read_text(errors="replace")[-3000:]
+            raise AssertionError(f"waited {seconds} s; runs: {system.webserver.runs()}; the daemon: {daemon}")
         system.sleep(0.2)
 
 

@@ -239,7 +239,7 @@ def test_those_that_are_refused_do_not_keep_the_others(house: House, env: Enviro
     assert (preview.counts, tally.counts) == ({CANCELLED: 2, REFUSED: 3},) * 2
     assert tally.summary == "3 refused, 2 cancelled"
     details = {object_id: detail for object_id, (_, detail) in told(tally).items()}
-    assert details[first] == name_of(env, first)
+    assert details[first] == f"{name_of(env, first)}; its files are deleted"
     assert "object 77 is not in the database" in details[77]
     assert "no package in the workflow" in details[never]
     assert "its lock is held" in details[busy]

@@ -162,6 +162,13 @@ def test_one_that_is_frozen_keeps_its_reason_unless_told(house: House, env: Envi
     assert len(audited(env)) == 2
 
 
+def test_a_reason_is_kept_as_it_is_shown(house: House, env: Environment) -> None:
+    """By a copy of what a table shows of it, the object is unfrozen."""
+    object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
+    do_freeze(env, object_id, reason=" rights:  not\n cleared")
+    assert object_row(env, object_id).freeze_reason == "rights: not cleared"
+
+
 def test_without_a_reason_nothing_is_done(env: Environment) -> None:
     for reason in ("", "  \n"):
         with pytest.raises(PermanentFailure, match="reason"):

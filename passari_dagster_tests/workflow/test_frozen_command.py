@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import dagster as dg
 import pytest
 
@@ -19,6 +21,7 @@ def _frozen(env: Environment) -> None:
         for object_id in (1, 2):
             add_object(session, object_id, frozen=True, freeze_reason=REASON)
         add_object(session, 3, frozen=True, freeze_reason="\x1b[2J")
+        add_object(session, 4, frozen=True)
 
 
 @pytest.mark.usefixtures("_frozen")
@@ -27,7 +30,10 @@ def test_the_command_tells_each_reason_whole_on_a_line(house: House) -> None:
     assert done.returncode == 0, done.stderr
     assert f"      2          0  {REASON}" in done.stdout.splitlines()
     assert "      1          0  \\x1b[2J" in done.stdout.splitlines()
-    assert done.stdout.splitlines()[-1] == "3 objects are frozen"
+    assert "      1          0  (none given)" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "4 objects are frozen"
+    listed = json.loads(house.command("frozen", "--reason", "(none given)", "--json").stdout)
+    assert [each["object_id"] for each in listed["objects"]] == [4]
 
 
 @pytest.mark.usefixtures("_frozen")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -58,7 +59,12 @@ def found(result: Examined) -> set[tuple[str, str]]:
 def workspaces(env: Environment) -> list[str]:
     """What is in the preflights' part of the package directory."""
     folder = env.settings.package_dir / "preflight"
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
+    # Not `rglob`, which fails where a directory goes while it looks.
+    return sorted(
+        (Path(root) / name).relative_to(folder).as_posix()
+        for root, directories, names in os.walk(folder)
+        for name in (*directories, *names)
+    )
 
 
 def tree(path: Path) -> dict[str, bytes | None]:

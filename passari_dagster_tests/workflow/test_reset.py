@@ -69,7 +69,10 @@ def test_what_was_not_sent_is_given_up_and_what_the_dps_has_is_followed(house: H
     # Of this one the archive has lost its record, too: only the DPS knows.
     next((house.directory / "archive").rglob(f"*Object_{by_dps}-*/{journal.FILE}")).unlink()
 
-    preview = do_reset(env, perform=False)
+    lines: list[str] = []
+    preview = do_reset(env, perform=False, log=lines.append)
+    for object_id, (outcome, _) in told(preview).items():
+        assert [line for line in lines if line.startswith(f"object {object_id}: would be: {outcome}")]
     assert (package(env, begun).is_open, package(env, made).is_open) == (True, True)
     assert package(env, by_dps).submission_date is None
     assert package_rows(env, by_archive) == []

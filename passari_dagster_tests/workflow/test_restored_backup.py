@@ -176,6 +176,8 @@ def test_the_package_that_the_backup_knows_as_begun_makes_room_for_the_one_that_
     assert sent is not None
 
     restore()
+    (preview,) = recover.recover(env, audit.Actor("maija"), log=quiet, dry_run=True).tally.entries
+    assert preview.detail == f"{sent}; cancelled, since begun and not sent: {begun}"
     send(env, object_id)
     rows = {row.sip_filename: row for row in package_rows(env, object_id)}
     assert rows[begun].cancelled

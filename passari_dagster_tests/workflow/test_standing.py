@@ -67,10 +67,13 @@ def test_what_waits_too_long_for_its_verdict_is_told_the_longest_wait_first(env:
 def test_objects_that_are_done_with_need_nobody(env: Environment) -> None:
     with env.transaction() as session:
         add_object(session, 1)
-        add_package(session, add_object(session, 2), preserved=False, submission_date=None)
+        add_package(session, add_object(session, 2), preserved=False, uploaded=False, submission_date=None)
         add_package(session, add_object(session, 3), confirmed_date=LONG_AGO)
         add_object(session, 4, frozen=True)
-    assert standing.unfinished(env, dict.fromkeys([1, 2, 3, 4, 99], env.now())) == {1, 2}
+        # With the DPS: its verdict is waited for, or is there and was not confirmed.
+        add_package(session, add_object(session, 5), preserved=False)
+        add_package(session, add_object(session, 6), preserved=False, verdict=Verdict.ACCEPTED)
+    assert standing.unfinished(env, dict.fromkeys([1, 2, 3, 4, 5, 6, 99], env.now())) == {1, 2, 6}
     assert standing.unfinished(env, {}) == set()
 
 
