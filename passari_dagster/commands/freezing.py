@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from passari_dagster.workflow.environment import Environment
 
 
+IDS_OF_A_COMMAND = 5000
+"""Linux takes 128 KiB of one argument."""
+
+
 class Source(str, Enum):
     """As passari-workflow's option is written."""
 
@@ -50,8 +54,10 @@ def _launch_too(env: Environment, instance: Any, held: locks.Held, object_ids: l
     try:
         return _launch(env, instance, held, object_ids, **options)
     except BaseException:
-        ids = ",".join(map(str, object_ids))
-        typer.echo(f"done, but not enqueued; to do that: passari-dagster enqueue --object-ids {ids}", err=True)
+        typer.echo("done, but not enqueued; to do that:", err=True)
+        for start in range(0, len(object_ids), IDS_OF_A_COMMAND):
+            ids = ",".join(map(str, object_ids[start : start + IDS_OF_A_COMMAND]))
+            typer.echo(f"passari-dagster enqueue --object-ids {ids}", err=True)
         raise
 
 
@@ -196,7 +202,7 @@ def freeze(
         from passari_dagster.workflow import freeze as use_case
         from passari_dagster.workflow.audit import on_the_command_line
 
-        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+        with launch.open_instance() as instance:
             tally = use_case.freeze(
                 env,
                 on_the_command_line(),
@@ -249,11 +255,12 @@ def unfreeze(
                 launched = _launch_too(env, instance, held, done.ids, reason=reason)
             elif enqueue_ and dry_run:
                 launched = launch.would_launch(env, instance, use_case.would_enqueue, done.ids)
-        _print(console, done.tally, launched, as_json=as_json)
-        if enqueue_ and (more := done.number - len(done.ids)):
+        more = done.number - len(done.ids) if enqueue_ else 0
+        if more:
             typer.echo(f"{more} more are unfrozen, and not enqueued: there are more than partition_cap", err=True)
-            if not dry_run:
-                raise typer.Exit(1)
+        _print(console, done.tally, launched, as_json=as_json)
+        if more and not dry_run:
+            raise typer.Exit(1)
 
 
 def reenqueue(

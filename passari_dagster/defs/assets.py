@@ -3,14 +3,12 @@
 No `from __future__ import annotations` in this package where Dagster reads a context's annotation: it wants the class.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 from pydantic import Field, model_validator
 
 from passari_dagster.defs import lateness, launch
-from passari_dagster.errors import PermanentFailure
 from passari_dagster.workflow import explain, hashes, synchronise
 from passari_dagster.workflow.environment import Environment, Log
 from passari_dagster.workflow.synchronise import Options, SyncResult
@@ -63,27 +61,11 @@ class SyncConfig(dg.Config):
         )
 
 
-RETRIES = dg.RetryPolicy(max_retries=4, delay=60, backoff=dg.Backoff.EXPONENTIAL)
-"""A MuseumPlus that is away for some minutes does not cost the whole night: a sync goes on where it was."""
-
-
-@contextlib.contextmanager
-def _tried_again_if_that_can_help() -> Iterator[None]:
-    try:
-        yield
-    except PermanentFailure as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    except dg.DagsterExecutionInterruptedError as error:
-        # Somebody cancels the run: Dagster's retry policy would have the sync begin again all the same.
-        raise dg.Failure("cancelled", allow_retries=False) from error
-
-
 def _materialize(
     context: dg.AssetExecutionContext, sync: Callable[[Environment, Log], SyncResult], changed: str
 ) -> dg.MaterializeResult[None]:
     env: Environment = context.resources.environment
-    with _tried_again_if_that_can_help():
-        result = sync(env, context.log.info)
+    result = sync(env, context.log.info)
     metadata: dict[str, float | int | str] = {
         "items": result.items,
         changed: result.new,
@@ -106,7 +88,7 @@ def _materialize(
 def _scrape(
     name: str,
     what: str,
-    sync: Callable[[Environment, Log, Options], SyncResult],
+    sync: Callable[[Environment, Log, Options, Sequence[float]], SyncResult],
     changed: str,
     allowed: lateness.Allowed,
 ) -> dg.AssetsDefinition:
@@ -125,11 +107,10 @@ def _scrape(
         required_resource_keys={"environment"},
         kinds={"postgres"},
         pool=POOL,
-        retry_policy=RETRIES,
         freshness_policy=allowed.policy,
     )
     def scrape(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[None]:
-        return _materialize(context, lambda env, log: sync(env, log, config.options()), changed)
+        return _materialize(context, lambda env, log: sync(env, log, config.options(), synchronise.PATIENCE), changed)
 
     return scrape
 

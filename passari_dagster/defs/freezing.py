@@ -33,7 +33,7 @@ def freeze_op(context: dg.OpExecutionContext, config: FreezeConfig) -> None:
     Objects with a run that executes are left alone and named, and the run ends red; the others are frozen.
     """
     env: Environment = context.resources.environment
-    with bulk.told_once(), env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+    with bulk.told_once():
         tally = freeze.freeze(
             env,
             actor_of(context),

@@ -106,6 +106,8 @@ def requeue_failures(
         # after this call had launched the others, and was killed.
         if names[0] in launched:
             plan.whole.clear()
+        if names[1] in launched:
+            plan.confirmations.clear()
         with env.transaction() as session:
             requeue.record(env, session, actor, plan, wanted.selection, reason=reason)
         for name, ids, steps in parts:

@@ -282,7 +282,9 @@ class RunWorkerPool(WorkerPool):
 
     def request_stop(self, signum: int | None = None, frame: Any = None) -> None:
         """SIGTERM or SIGINT: no run is begun any more, those that execute end."""
-        if self._asked_to_stop is None and os.getpid() == self._pid:  # a fork has this handler for its first moment
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork has this handler for its first moment, in which it has begun nothing
+        if self._asked_to_stop is None:
             self._asked_to_stop = time.monotonic()
             self._told_to_stop.update(self.worker_dict)
             super().request_stop(signum, frame)  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ What the DPS has stays watched. Objects that are frozen for a content problem ar
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,6 +24,9 @@ from passari_dagster.workflow.cancel import remove_what_was_cut, would_remove
 from passari_dagster.workflow.environment import Environment, Log
 
 ACTION = "freeze_objects"
+BATCH = 20
+"""Objects for which the workflow lock is held at once: who enqueues meanwhile does not wait for all of them."""
+LOCK_WAIT = 300.0
 FROZEN, ALREADY, REPLACED = "frozen", "frozen already", "frozen already, new reason"
 
 
@@ -174,19 +178,23 @@ def freeze(
 
     Raises:
         PermanentFailure: there is no reason.
+        LockBusyError: somebody enqueues, or the like, all the while. Called again it goes on.
     """
     deed = Deed(env.now, actor, ACTION, audit.require_reason(reason))
     tally = Tally(dry_run=dry_run, sample=sample)
     with Dps(env.settings.dps) as dps:
         call = _Freeze(env, deed, runs, replace_reason, delete_workspaces, dry_run, log, dps)
-        for object_id in dict.fromkeys(object_ids):
-            try:
-                outcome, detail = call.one(object_id)
-            except (PassariError, OSError) as error:
-                outcome, detail = REFUSED, str(error)
-            tally.add(object_id, outcome, detail)
-            would = "would be: " if dry_run else ""
-            log(f"object {object_id}: {would}{outcome}" + (f" ({detail})" if detail else ""))
+        ids = list(dict.fromkeys(object_ids))
+        for start in range(0, len(ids), BATCH):
+            with contextlib.nullcontext() if dry_run else env.lock(locks.WORKFLOW, wait=LOCK_WAIT):
+                for object_id in ids[start : start + BATCH]:
+                    try:
+                        outcome, detail = call.one(object_id)
+                    except (PassariError, OSError) as error:
+                        outcome, detail = REFUSED, str(error)
+                    tally.add(object_id, outcome, detail)
+                    would = "would be: " if dry_run else ""
+                    log(f"object {object_id}: {would}{outcome}" + (f" ({detail})" if detail else ""))
     return tally
 
 

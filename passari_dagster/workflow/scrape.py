@@ -5,6 +5,7 @@ Which scrape is due is decided in `synchronise`. A scan is a scrape of everythin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,6 +85,8 @@ class Scraper(Generic[Record]):
         self._may_read = False
         self.partial = False
         """Whether it was to stop before it came to its end."""
+        self.has_scanned = False
+        """Whether a scan has come to its end."""
 
     def result(self) -> SyncResult:
         """What it has come to."""
@@ -142,6 +145,7 @@ class Scraper(Generic[Record]):
         scrape = scrape or self._begin(source.scan, None)
         if not self._scrape(source.scan, scrape, scan=True) or not self._mark_removed(scrape.started):
             return
+        self.has_scanned = True
         with self._env.transaction() as session:
             scrapes.finish(session, source.scan, started=scrape.started)
             known = scrapes.last_started(session, source.name)
@@ -394,6 +398,15 @@ class Scraper(Generic[Record]):
         return [item_id for item_id in ids if item_id not in there]
 
     # When to stop
+
+    def nap(self, seconds: float) -> bool:
+        """Wait; False: it is to stop instead."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._is_to_stop():
+                return False
+            time.sleep(min(left, 1.0))
+        return not self._is_to_stop()
 
     def _is_to_stop(self) -> bool:
         why = self._why_to_stop() if not self.partial else None

@@ -12,6 +12,7 @@ from passari_dagster import locks
 from passari_dagster.catalogue import scrapes
 from passari_dagster.catalogue import synchronisation as tables
 from passari_dagster.catalogue.models import MuseumAttachment, MuseumObject
+from passari_dagster.errors import TransientFailure
 from passari_dagster.museumplus.client import MuseumPlus
 from passari_dagster.museumplus.search import AttachmentRecord, ObjectRecord, Record, SearchPage
 from passari_dagster.workflow.environment import Environment, Log
@@ -27,39 +28,72 @@ at the price of reading a few items twice."""
 LOCK_WAIT = 6 * 3600.0
 """Seconds that a scrape waits for the other one to end."""
 BY_DEFAULT = Options()
+PATIENCE = (60.0, 180.0, 420.0, 900.0)
+"""Seconds to wait for a MuseumPlus that is away, before each further try: some minutes do not cost the whole night."""
 
 
-def sync_objects(env: Environment, log: Log, options: Options = BY_DEFAULT) -> SyncResult:
-    """Read the objects that changed since the last scrape; all of them the first time, and when a scan is due."""
-    return _sync(env, log, OBJECTS, options)
+def sync_objects(
+    env: Environment, log: Log, options: Options = BY_DEFAULT, patience: Sequence[float] = ()
+) -> SyncResult:
+    """Read the objects that changed since the last scrape; all of them the first time, and when a scan is due.
+
+    Arguments:
+        patience: seconds to wait before each further try, where something failed that may pass.
+    """
+    return _sync(env, log, OBJECTS, options, patience)
 
 
-def sync_attachments(env: Environment, log: Log, options: Options = BY_DEFAULT) -> SyncResult:
-    """Read the attachments that changed since the last scrape; all of them the first time, and when a scan is due."""
-    return _sync(env, log, ATTACHMENTS, options)
+def sync_attachments(
+    env: Environment, log: Log, options: Options = BY_DEFAULT, patience: Sequence[float] = ()
+) -> SyncResult:
+    """Read the attachments that changed since the last scrape; all of them the first time, and when a scan is due.
+
+    Arguments:
+        patience: as that of `sync_objects`.
+    """
+    return _sync(env, log, ATTACHMENTS, options, patience)
 
 
-def _sync(env: Environment, log: Log, source: Source[Record], options: Options) -> SyncResult:
+def _sync(
+    env: Environment, log: Log, source: Source[Record], options: Options, patience: Sequence[float]
+) -> SyncResult:
     with env.lock(locks.MUSEUMPLUS_SYNC, wait=LOCK_WAIT), MuseumPlus(env.settings.museumplus) as museum:
         scraper = Scraper(env, museum, source, options, log)
         if not options.save_progress:
             scraper.read_unsaved()
             return scraper.result()
-        with env.transaction() as session:
-            known = scrapes.last_started(session, source.name)
-            scanned = scrapes.last_started(session, source.scan)
-            scanning = scrapes.under_way(session, source.scan) is not None
-        if known is not None:
-            scraper.read_changes(OVERLAP)
-        elif not scanning:
-            scraper.go_on_for_passari_workflow()
-        if not scraper.partial and (scanning or options.full or _is_due(env, scanned)):
-            scraper.scan()
-        if not scraper.partial and known is None and scanning:
-            scraper.read_changes(OVERLAP)  # the scan has taken days: what changed since it began is not left for later
-        if not scraper.partial and known is not None:
-            scraper.read_unknown()
+        for wait in (*patience, None):
+            try:
+                _read(env, scraper, source, options)
+                break
+            except locks.LockLostError:
+                raise
+            except TransientFailure as error:
+                if wait is None:
+                    raise
+                log(f"{source.name}: {error}; it is tried again in {wait:g} s")
+                if not scraper.nap(wait):
+                    break
         return scraper.result()
+
+
+def _read(env: Environment, scraper: Scraper[Record], source: Source[Record], options: Options) -> None:
+    """Read what is due, unless it was read by this call before something failed."""
+    with env.transaction() as session:
+        known = scrapes.last_started(session, source.name)
+        scanned = scrapes.last_started(session, source.scan)
+        scanning = scrapes.under_way(session, source.scan) is not None
+    if known is not None:
+        scraper.read_changes(OVERLAP)
+    elif not scanning:
+        scraper.go_on_for_passari_workflow()
+    full = options.full and not scraper.has_scanned
+    if not scraper.partial and (scanning or full or _is_due(env, scanned)):
+        scraper.scan()
+    if not scraper.partial and known is None and scanning:
+        scraper.read_changes(OVERLAP)  # the scan has taken days: what changed since it began is not left for later
+    if not scraper.partial and known is not None:
+        scraper.read_unknown()
 
 
 def removed_by_last_scan(env: Environment, source: Source[Any], sample: int) -> tuple[int, list[int]]:

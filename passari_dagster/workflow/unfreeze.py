@@ -173,11 +173,13 @@ def _detail(row: MuseumObject, package: MuseumPackage | None, *, deletes: bool) 
 
 def _frozen_for(env: Environment, selection: Selection) -> str | None:
     """The reason as `freezing.frozen_objects` wants it."""
-    if selection.reason != freezing.NONE_GIVEN:
-        return selection.reason or None
+    if not selection.reason:
+        return None
     with env.transaction() as session:
-        is_a_reason = freezing.frozen_objects(session, reason=freezing.NONE_GIVEN, among=None, after=0, limit=1)
-    return freezing.NONE_GIVEN if is_a_reason else freezing.WITHOUT
+        if freezing.frozen_objects(session, reason=selection.reason, among=None, after=0, limit=1):
+            return selection.reason
+    # As it was said when they were frozen, or as it is kept.
+    return freezing.WITHOUT if selection.reason == freezing.NONE_GIVEN else " ".join(selection.reason.split())
 
 
 def _clear_up(

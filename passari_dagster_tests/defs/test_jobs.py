@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from passari_dagster import locks
 from passari_dagster.catalogue import packages
 from passari_dagster.catalogue.models import MuseumObject, Verdict
-from passari_dagster.defs import assets, build_defs, jobs, keys, launch, outcomes
+from passari_dagster.defs import build_defs, jobs, keys, launch, outcomes
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import ContentProblem, PermanentFailure, TransientFailure, UnforeseenContent
-from passari_dagster.workflow import bulk, enqueue, synchronise
+from passari_dagster.workflow import bulk, enqueue
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.preserve import Outcome, StepResult
 from passari_dagster.workflow.toolkit import Downloaded, Log, Packaged
@@ -244,25 +244,6 @@ def test_what_a_person_must_mend_is_not_retried(bench: Bench) -> None:
     failure = next(e for e in result.all_events if e.event_type_value == "STEP_FAILURE")
     assert "the signing certificate has expired" in str(failure.step_failure_data)
     assert bench.tags(result)["passari/outcome"] == "system-error"
-
-
-@pytest.mark.parametrize("asset", [assets.museum_objects, assets.museum_attachments])
-@pytest.mark.parametrize("error", [PermanentFailure("a wrong password"), dg.DagsterExecutionInterruptedError()])
-def test_a_sync_is_tried_again_unless_that_cannot_help_or_is_not_wanted(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, asset: dg.AssetsDefinition, error: BaseException
-) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(synchronise, "_sync", fail)
-    done = dg.materialize([asset], resources={"environment": bench.env}, instance=bench.instance, raise_on_error=False)
-    assert not done.success
-    kinds = [event.event_type_value for event in done.all_events]
-    assert (kinds.count("STEP_FAILURE"), kinds.count("STEP_UP_FOR_RETRY")) == (1, 0)
-    policy = asset.op.retry_policy
-    assert policy is not None
-    waits = [policy.calculate_delay(attempt) for attempt in range(1, policy.max_retries + 1)]
-    assert 20 * 60 < sum(waits) < 30 * 60
 
 
 def test_a_step_that_a_person_cancels_does_not_begin_again(bench: Bench) -> None:

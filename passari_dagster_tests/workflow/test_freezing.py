@@ -167,6 +167,8 @@ def test_a_reason_is_kept_as_it_is_shown(house: House, env: Environment) -> None
     object_id = eligible_object(house, env, ("kuva.jpg", JPEG))
     do_freeze(env, object_id, reason=" rights:  not\n cleared")
     assert object_row(env, object_id).freeze_reason == "rights: not cleared"
+    do_unfreeze(env, Selection(" rights:  not\n cleared"), reason="cleared")
+    assert not object_row(env, object_id).frozen
 
 
 def test_without_a_reason_nothing_is_done(env: Environment) -> None:

@@ -94,6 +94,48 @@ def test_a_sync_that_fails_after_an_earlier_one_still_reads_what_it_missed(house
     assert object_row(env, object_id).title == "Kirves"
 
 
+def test_a_museumplus_that_is_away_for_minutes_is_waited_for(house: House) -> None:
+    old_object(house)
+    with house.environment(museumplus={"retries": 0}) as env:
+        house.museum.faults.fail_next(3, path_contains="/search")
+        lines: list[str] = []
+        result = synchronise.sync_objects(env, lines.append, patience=(0.01, 0.01, 0.01))
+        assert (result.new, result.partial) == (4, False)
+        assert len([line for line in lines if "tried again in 0.01 s" in line]) == 3
+        house.museum.faults.fail_next(3, path_contains="/search")
+        with pytest.raises(TransientFailure):
+            synchronise.sync_objects(env, quiet, patience=(0.01,))
+
+
+def test_a_scan_that_has_ended_is_not_begun_again_by_a_later_try(
+    house: House, env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronise_all(env)
+    tries = iter([TransientFailure("away"), None])
+
+    def read_unknown(_: object) -> None:
+        if error := next(tries):
+            raise error
+
+    monkeypatch.setattr(scrape.Scraper, "read_unknown", read_unknown)
+    lines: list[str] = []
+    synchronise.sync_objects(env, lines.append, synchronise.Options(full=True), patience=(0.01,))
+    assert len([line for line in lines if line.startswith("sync_objects: reading everything")]) == 1
+
+
+@pytest.mark.parametrize("why", ["asked", "window"])
+def test_a_sync_that_waits_ends_well_when_it_is_to_stop(
+    house: House, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with house.environment(museumplus={"retries": 0}) as env:
+        house.museum.faults.fail_next(1000, path_contains="/search")
+        if why == "asked":
+            monkeypatch.setattr(stopping, "is_asked", lambda: True)
+        else:
+            monkeypatch.setattr(type(env.settings.workflow), "sync_end", lambda _self, now: now - timedelta(seconds=1))
+        assert synchronise.sync_objects(env, quiet, patience=(600,)).partial
+
+
 def test_two_scrapes_never_run_at_once(house: House, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = house.museum.hold(lambda request: request.path.endswith("/Object/search"))
     first = threading.Thread(target=synchronise.sync_objects, args=(env, quiet))
