@@ -56,9 +56,12 @@ def _as_table(cases: list[Times], required: Mapping[str, float]) -> str:
     lines = [
         "# Faults, and how long the way back takes",
         "",
-        "Made by `PASSARI_FAULT_TABLE=docs/reference/faults.md make faults`:",
+        "Made by `PASSARI_FAULT_TABLE=docs/reference/faults.md make faults` (`PASSARI_FAULT_ROUNDS=5`: five of each):",
         f"{len(cases)} cases, each of the rows {times} times ({made}). Seconds from the end of the fault, median",
         "and longest. Each time the object was preserved once, its SIP uploaded once, and no lock or lease was left.",
+        "",
+        "A lock expires after 6 seconds here; by default it does after 60 (`workflow.lock_expiry`), so that the object",
+        "of a killed run goes on up to a minute later.",
         "",
         "| fault | while the run stands | cases | the run has ended | required | the object is preserved |",
         "|---|---|---|---|---|---|",
