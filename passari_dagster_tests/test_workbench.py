@@ -54,7 +54,8 @@ def reason_of(running: Running, object_id: int) -> str | None:
 def rejected(running: Running, *object_ids: int) -> None:
     """Have objects that the DPS has rejected."""
     running.house.dps.damage_next(len(object_ids))
-    running.enqueue(*object_ids)
+    for object_id in object_ids:
+        running.preserve(object_id)
     running.wait_until("rejected", *object_ids)
     running.wait(
         lambda: not running.webserver.runs("preserve_object", ("QUEUED", "STARTING", "STARTED")), "runs to end"
@@ -64,15 +65,13 @@ def rejected(running: Running, *object_ids: int) -> None:
 def test_objects_are_frozen_and_unfrozen_as_the_ui_does(running: Running) -> None:
     frozen, executing = running.good_objects()[FIRST : FIRST + 2]
     hold = running.house.dps.hold("rename-before", str(executing))
-    running.enqueue(executing)
-    (run,) = running.wait(
-        lambda: [run for run in running.runs_of(executing) if run["status"] == "STARTED"], "the run to execute"
-    )
+    run = running.preserve(executing)
+    running.wait(lambda: running.webserver.run_status(run) == "STARTED", "the run to execute")
     running.run("freeze_objects", config("freeze", object_ids=[frozen, executing], reason="later", dry_run=True))
     assert running.stages(frozen, executing) == ["new", "open"]
 
     told = failed(running, "freeze_objects", config("freeze", object_ids=[frozen, executing, 5], reason="no rights"))
-    assert f"{executing}: run {run['runId']} of it executes" in told
+    assert f"{executing}: run {run} of it executes" in told
     assert "object 5 is not in the database" in told
     assert running.stages(frozen, executing) == ["frozen", "open"]
     hold.release()
@@ -162,6 +161,7 @@ def test_objects_are_enqueued_frozen_and_unfrozen_by_the_command_line(running: R
     assert audited(running, second)[0].run_id is None
 
 
+@pytest.mark.xdist_group("workbench-2")
 def test_rejected_objects_are_sent_again_by_the_job_and_by_the_command(running: Running) -> None:
     by_job, by_command, good = running.good_objects()[FIRST + 5 : FIRST + 8]
     rejected(running, by_job, by_command)
