@@ -163,7 +163,7 @@ def launch_backfill(env: Environment, instance: dg.DagsterInstance, count: int) 
         location_name="passari_dagster",
     )
     begun = time.monotonic()
-    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+    with env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT):
         chosen = enqueue.choose(
             env,
             count=count,

@@ -7,7 +7,6 @@ number. `preflight` has codes of its own, which its help tells.
 
 from __future__ import annotations
 
-import json
 import traceback
 from dataclasses import asdict
 from functools import partial
@@ -274,7 +273,7 @@ def problems(
     with told_to_people() as console:
         kinds = detectors.known_kinds()
         if as_json:
-            typer.echo(json.dumps([asdict(kind) for kind in kinds], indent=2, ensure_ascii=False))
+            print_json([asdict(kind) for kind in kinds])
         elif as_markdown:
             typer.echo(problem_page.markdown(kinds), nl=False)
         else:
@@ -297,8 +296,7 @@ def explain(
     with told_to_people() as console, museum_environment(data) as environment:
         explanations = use_case.explain(environment, object_ids)
         if as_json:
-            told = [use_case.as_json(explanation) for explanation in explanations]
-            typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+            print_json([use_case.as_json(explanation) for explanation in explanations])
             return
         for explanation in explanations:
             line = use_case.sentence(explanation, environment.settings.time_zone)

@@ -43,17 +43,18 @@ _THE_SERVERS = {
 }
 
 
-def postgres_arguments(url: str, application_name: str) -> dict[str, Any]:
+def postgres_arguments(url: str, application_name: str, **parameters: str) -> dict[str, Any]:
     """The `connect_args` of an engine. What the URL itself says goes before.
 
     Arguments:
         url: of the database, for SQLAlchemy.
         application_name: for those who look who is connected.
+        parameters: further ones of the session, such as `jit="off"`.
     """
     parsed = make_url(url)
     arguments = {"application_name": application_name, **_OURS}
     # The server's end, too, is ours to set. Of two values PostgreSQL takes the later one.
-    options = [f"-c {name}={value}" for name, value in _THE_SERVERS.items()]
+    options = [f"-c {name}={value}" for name, value in {**parameters, **_THE_SERVERS}.items()]
     options += parsed.normalized_query.get("options", ())
     return {
         **{name: value for name, value in arguments.items() if name not in parsed.query},

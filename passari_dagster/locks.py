@@ -26,6 +26,8 @@ from passari_dagster.errors import TransientFailure
 
 WORKFLOW = "workflow"
 """Held while objects are chosen and launched, frozen, unfrozen or reset, or keys pruned."""
+WORKFLOW_WAIT = 300.0
+"""Seconds to wait for it: for an enqueue, a registration or the like to end."""
 POLL = "poll"
 """Held while the DPS is asked for verdicts and confirmations are launched."""
 MUSEUMPLUS_SYNC = "museumplus-sync"

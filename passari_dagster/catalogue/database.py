@@ -23,9 +23,8 @@ def connect(url: SecretStr) -> Engine:
     Arguments:
         url: as in the settings; SQLAlchemy itself hides its password in messages.
     """
-    arguments = postgres_arguments(url.get_secret_value(), "passari_dagster")
     # Where the planner thinks that a statement over a thousand objects is dear, compiling it costs more than it does.
-    arguments["options"] = f"-c jit=off {arguments['options']}"
+    arguments = postgres_arguments(url.get_secret_value(), "passari_dagster", jit="off")
     engine = create_engine(url.get_secret_value(), pool_size=2, max_overflow=3, connect_args=arguments)
     ping_when_idle(engine)
     return engine

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import TextClause, func, select, text, update
+from sqlalchemy import ColumnElement, TextClause, func, select, text, update
 from sqlalchemy.orm import Session
 
 from passari_dagster.catalogue.attachment_hashes import mark_stale
@@ -137,23 +137,16 @@ def forget_hashes(session: Session, item: Item, ids: Sequence[int]) -> int:
 
 def ids_without_hash(session: Session, item: Item, limit: int) -> list[int]:
     """Some of the items whose hash is not known, picked by chance: whoever takes a few each time comes to all."""
-    query = (
-        select(item.id)
-        .where(item.metadata_hash.is_(None), item.removed_date.is_(None))
-        .order_by(func.random())
-        .limit(limit)
-    )
-    return sorted(session.scalars(query))
+    return _by_chance(session, item, limit, item.metadata_hash.is_(None))
 
 
 def ids_with_hash(session: Session, item: Item, limit: int, *, without: Collection[int]) -> list[int]:
     """Some of the items whose hash is known, picked by chance."""
-    query = (
-        select(item.id)
-        .where(item.metadata_hash.is_not(None), item.removed_date.is_(None), item.id.not_in(without))
-        .order_by(func.random())
-        .limit(limit)
-    )
+    return _by_chance(session, item, limit, item.metadata_hash.is_not(None), item.id.not_in(without))
+
+
+def _by_chance(session: Session, item: Item, limit: int, *conditions: ColumnElement[bool]) -> list[int]:
+    query = select(item.id).where(item.removed_date.is_(None), *conditions).order_by(func.random()).limit(limit)
     return sorted(session.scalars(query))
 
 

@@ -155,7 +155,7 @@ def enqueue(
     with told_to_people() as console, opened_environment(data) as env:
         from passari_dagster.defs import launch
 
-        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
             launched = _launch(
                 env, instance, held, ids, count=object_count, random=random, dry_run=dry_run, reason=reason
             )
@@ -240,7 +240,7 @@ def unfreeze(
 
         launched = None
         selection = use_case.Selection(with_reason, tuple(ids))
-        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
             done = use_case.unfreeze(
                 env,
                 on_the_command_line(),
@@ -277,7 +277,7 @@ def reenqueue(
         from passari_dagster.workflow.audit import on_the_command_line
 
         launched = None
-        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+        with launch.open_instance() as instance, env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
             done = use_case.reenqueue(
                 env,
                 on_the_command_line(),

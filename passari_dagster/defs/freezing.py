@@ -78,7 +78,7 @@ def unfreeze_op(context: dg.OpExecutionContext, config: UnfreezeConfig) -> None:
     env: Environment = context.resources.environment
     keep = env.settings.workflow.partition_cap if config.enqueue else 0
     more = {}
-    with bulk.told_once(), env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+    with bulk.told_once(), env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
         done = unfreeze.unfreeze(
             env,
             actor_of(context),
@@ -120,7 +120,7 @@ def reenqueue_op(context: dg.OpExecutionContext, config: ReenqueueConfig) -> Non
     """Have rejected objects packaged and sent once more, unchanged. The old packages and their reports stay visible."""
     env: Environment = context.resources.environment
     more = {}
-    with bulk.told_once(), env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+    with bulk.told_once(), env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
         before = reenqueue.earlier(
             env, launch.attempts(context.instance, context.run), limit=env.settings.workflow.partition_cap
         )

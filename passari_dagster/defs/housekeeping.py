@@ -12,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 
 from passari_dagster import locks
-from passari_dagster.defs import keys, launch
+from passari_dagster.defs import keys
 from passari_dagster.defs.partitions import ids_of
 from passari_dagster.run_queue import housekeeping, records
 from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
@@ -96,7 +96,7 @@ def _prune_keys(context: dg.AssetExecutionContext, env: Environment, pace: Pace)
     removed, last = 0, keys.AT_ONCE
     with contextlib.suppress(housekeeping.TimeIsUpError):
         while last == keys.AT_ONCE:
-            with pace.batch(), env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+            with pace.batch(), env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT):
                 last = keys.prune(env, context.instance)
             removed += last
     return removed

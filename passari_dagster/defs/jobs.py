@@ -166,7 +166,7 @@ def enqueue_op(context: dg.OpExecutionContext, config: EnqueueConfig) -> None:
     """Pick eligible objects that are not in the workflow, and launch a backfill of preserve_object for them."""
     env: Environment = context.resources.environment
     backfill_id = launch.backfill_of_run(context.instance, context.run)
-    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+    with env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
         if context.instance.get_backfill(backfill_id) is not None:
             context.log.info(f"this run was killed after it had launched backfill {backfill_id}: nothing is left to do")
             return

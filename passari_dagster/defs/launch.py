@@ -59,8 +59,6 @@ COMPLETED = (
 WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 ENQUEUE = "enqueue_objects"
 """Name of the job in the audit log."""
-LOCK_WAIT = 300.0
-"""Seconds that an enqueue, or a registration, waits for another one to end."""
 
 
 def registered(instance: dg.DagsterInstance) -> set[int]:
@@ -376,7 +374,7 @@ def register_candidates(env: Environment, instance: dg.DagsterInstance) -> int:
         how many are candidates now.
     """
     workflow = env.settings.workflow
-    with env.lock(locks.WORKFLOW, wait=LOCK_WAIT):
+    with env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT):
         candidates = enqueue.candidates(env, limit=workflow.candidate_window, in_flight=in_flight(instance))
         fitting = enqueue.fit(candidates, registered=registered(instance), cap=workflow.partition_cap)
         register(instance, fitting)

@@ -81,7 +81,7 @@ def requeue_failures(
         env, instance, among=wanted.object_ids, since=wanted.since, until=wanted.until, most=MOST
     )
     read = [failures.read_one(instance, one) for one in left]  # before others have to wait for the lock
-    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT) as held:
+    with env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT) as held:
         plan = requeue.plan(
             env,
             failures.still_last(instance, read),

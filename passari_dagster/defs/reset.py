@@ -28,7 +28,7 @@ def reset_when_idle(
     Raises:
         PermanentFailure: one is, or as `reset.reset` says.
     """
-    with env.lock(locks.WORKFLOW, wait=launch.LOCK_WAIT):
+    with env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT):
         unfinished = dg.RunsFilter(job_name=launch.JOB_NAME, statuses=UNFINISHED)
         waiting = launch.in_flight(instance)  # before the runs: see there
         first = [run.run_id for run in instance.get_runs(unfinished, limit=reset.NAMED)]

@@ -140,9 +140,8 @@ class Connections:
         self._statement_timeout: int | None = None
 
     def _create_engine(self, pool_size: int, max_overflow: int, recycle: int) -> Engine:
-        arguments = postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION)
         # Dagster's columns have no time zone: what is written is read as UTC, whatever zone the server has.
-        arguments["options"] = f"-c timezone=UTC {arguments['options']}"
+        arguments = postgres_arguments(self.url.render_as_string(hide_password=False), APPLICATION, timezone="UTC")
         engine = create_engine(
             self.url,
             isolation_level="AUTOCOMMIT",

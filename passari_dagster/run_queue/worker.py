@@ -292,10 +292,9 @@ class RunWorkerPool(WorkerPool):
     def reap_workers(self) -> None:
         """Forget dead workers; when the grace is over, see to it that they die."""
         if self._asked_to_stop is not None:
-            for name, data in self.worker_dict.items():
-                if name not in self._told_to_stop:  # it was being forked when the signal came
-                    self._told_to_stop.add(name)
-                    self.stop_worker(data)
+            for name in self.worker_dict.keys() - self._told_to_stop:  # was being forked when the signal came
+                self._told_to_stop.add(name)
+                self.stop_worker(self.worker_dict[name])
         if self._asked_to_stop is not None and time.monotonic() - self._asked_to_stop > self._options.grace:
             for data in self.worker_dict.values():
                 log.warning("worker %s has not ended in %g s: killed", data.name, self._options.grace)

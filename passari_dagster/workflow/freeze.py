@@ -26,7 +26,6 @@ from passari_dagster.workflow.environment import Environment, Log
 ACTION = "freeze_objects"
 BATCH = 20
 """Objects for which the workflow lock is held at once: who enqueues meanwhile does not wait for all of them."""
-LOCK_WAIT = 300.0
 FROZEN, ALREADY, REPLACED = "frozen", "frozen already", "frozen already, new reason"
 
 
@@ -186,7 +185,7 @@ def freeze(
         call = _Freeze(env, deed, runs, replace_reason, delete_workspaces, dry_run, log, dps)
         ids = list(dict.fromkeys(object_ids))
         for start in range(0, len(ids), BATCH):
-            with contextlib.nullcontext() if dry_run else env.lock(locks.WORKFLOW, wait=LOCK_WAIT):
+            with contextlib.nullcontext() if dry_run else env.lock(locks.WORKFLOW, wait=locks.WORKFLOW_WAIT):
                 for object_id in ids[start : start + BATCH]:
                     try:
                         outcome, detail = call.one(object_id)
