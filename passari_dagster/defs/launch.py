@@ -22,6 +22,7 @@ from passari_dagster.defs import outcomes
 from passari_dagster.defs.partitions import ids_of, museum_objects
 from passari_dagster.defs.resources import PARTITION_TAG
 from passari_dagster.errors import SettingsError, TransientFailure
+from passari_dagster.run_queue import retries
 from passari_dagster.run_queue.dagster_internals import (
     AUTO_RETRY_RUN_ID_TAG,
     BACKFILL_ID_TAG,
@@ -31,7 +32,6 @@ from passari_dagster.run_queue.dagster_internals import (
     SENSOR_NAME_TAG,
     SINGLETON_REPOSITORY_NAME,
     UNFINISHED,
-    WILL_RETRY_TAG,
     BulkActionsFilter,
     BulkActionStatus,
     PartitionBackfill,
@@ -296,29 +296,23 @@ def attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     return killed
 
 
-def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:
-    """Start again the killed runs that Dagster's run retries pass over, because their backfill has ended.
+def start_again_passed_over(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:
+    """Have killed runs started again that Dagster's run retries have passed over.
 
-    A backfill ends with its last run, and a killed run is its last one until the retries have seen it.
+    By Dagster, if it can be; but it always passes over runs of ended backfills. A backfill ends with its last run, and
+    a killed run is its last one until the retries have seen it. Those of `preserve_object` are requested here; not
+    those of a backfill that was cancelled.
 
     Arguments:
         since: runs that ended before are left alone.
     """
-    killed = instance.get_runs(
-        dg.RunsFilter(
-            job_name=JOB_NAME,
-            statuses=[dg.DagsterRunStatus.FAILURE],
-            tags={WILL_RETRY_TAG: "true"},
-            updated_after=since,
-        )
-    )
-    forgotten = [
-        run
-        for run in killed
-        if run.is_complete_and_waiting_to_retry
-        and _backfill_has_ended(instance, run)
-        and not _was_started_again(instance, run)
-    ]
+    forgotten = []
+    for run in retries.passed_over(instance, since):
+        backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG]) if BACKFILL_ID_TAG in run.tags else None
+        if BACKFILL_ID_TAG not in run.tags or (backfill and backfill.status is BulkActionStatus.REQUESTED):
+            retries.tell_again(instance, run)
+        elif run.job_name == JOB_NAME and (backfill is None or backfill.status in COMPLETED):
+            forgotten.append(run)
     register(instance, sorted(ids_of({run.tags[PARTITION_TAG] for run in forgotten})))
     return [
         dg.RunRequest(
@@ -333,19 +327,6 @@ def retries_of_the_forgotten(instance: dg.DagsterInstance, since: datetime) -> l
         )
         for run in forgotten
     ]
-
-
-def _was_started_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    group = instance.get_run_group(run.run_id)
-    relatives = group[1] if group else []
-    return any(other.parent_run_id == run.run_id and RETRY_NUMBER_TAG in other.tags for other in relatives)
-
-
-def _backfill_has_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    if BACKFILL_ID_TAG not in run.tags:
-        return False
-    backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG])
-    return backfill is None or backfill.status in COMPLETED
 
 
 def repository_of_run(run: dg.DagsterRun) -> RemoteRepositoryOrigin:

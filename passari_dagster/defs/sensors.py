@@ -43,10 +43,10 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
         job=preserve_object,
         minimum_interval_seconds=KILLED_INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts killed runs again whose backfill has ended: Dagster's own run retries do not.",
+        description="Has killed runs started again that Dagster's own run retries have passed over.",
     )
     def killed_runs(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
-        return launch.retries_of_the_forgotten(context.instance, datetime.now(timezone.utc) - KILLED_LATELY)
+        return launch.start_again_passed_over(context.instance, datetime.now(timezone.utc) - KILLED_LATELY)
 
     @dg.sensor(
         name="partition_keys",

@@ -9,7 +9,7 @@ import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.events import DagsterEventType
+from dagster._core.events import DagsterEventType, RunFailureReason
 from dagster._core.execution import job_backfill
 from dagster._core.execution.backfill import (
     BULK_ACTION_TERMINAL_STATUSES,
@@ -18,6 +18,7 @@ from dagster._core.execution.backfill import (
     PartitionBackfill,
 )
 from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
@@ -45,6 +46,7 @@ from dagster._core.storage.tags import (
     REPOSITORY_LABEL_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
+    RUN_FAILURE_REASON_TAG,
     SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
     WILL_RETRY_TAG,
@@ -74,6 +76,7 @@ __all__ = [
     "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
     "ROOT_RUN_ID_TAG",
+    "RUN_FAILURE_REASON_TAG",
     "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
     "SINGLETON_REPOSITORY_NAME",
@@ -88,6 +91,7 @@ __all__ = [
     "ConcurrencySlotStatus",
     "ConfigurableClass",
     "ConfigurableClassData",
+    "DagsterEventType",
     "DagsterStorage",
     "EventLogStorage",
     "JobBucket",
@@ -100,6 +104,7 @@ __all__ = [
     "RemotePartitionSetOrigin",
     "RemoteRepositoryOrigin",
     "RunCoordinator",
+    "RunFailureReason",
     "RunLauncher",
     "RunPartitionData",
     "RunStorage",
@@ -109,6 +114,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "WorkerStatus",
     "WorkspaceRequestContext",
+    "auto_reexecution_should_retry_run",
     "copy_record",
     "ensure_file",
     "execute",
@@ -118,6 +124,7 @@ __all__ = [
     "redirect_to_file",
     "report_queued",
     "report_starting",
+    "retries_have_read_of",
     "set_pg_statement_timeout",
     "submit_at_once",
 ]
@@ -133,6 +140,14 @@ def submit_at_once(runs: int) -> None:
     Dagster's number is 25, and after each look its daemon sleeps for a second, which was nearly half of its time.
     """
     job_backfill.CHECKPOINT_COUNT = runs
+
+
+def retries_have_read_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether Dagster's run retries have read of a run's failure: they do not look at it again."""
+    key = f"EVENT_LOG_CONSUMER_CURSOR-{DagsterEventType.RUN_FAILURE.value}"
+    read_to = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+    failures = instance.get_records_for_run(run.run_id, of_type=DagsterEventType.RUN_FAILURE, limit=1, ascending=False)
+    return read_to is not None and all(record.storage_id <= int(read_to) for record in failures.records)
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -448,6 +448,36 @@ def test_the_administrators_parameters_go_before_ours(url: str) -> None:
     ours.dispose()
 
 
+def test_a_failure_is_told_to_the_run_retries_when_the_run_has_that_status(instance: dg.DagsterInstance) -> None:
+    """Between the two they would find no failed run, and go on: the run was never started again."""
+    run = instance.create_run_for_job(weighing, status=dg.DagsterRunStatus.STARTED)
+    other = instance.create_run_for_job(weighing, status=dg.DagsterRunStatus.STARTED)
+    failure = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, job_name=weighing.name, message="killed")
+
+    def store_event(run_id: str, ago: float = 0) -> None:
+        entry = EventLogEntry(None, 40, "killed", run_id, time.time() - ago, None, weighing.name, failure)  # type: ignore[no-untyped-call]
+        instance.event_log_storage.store_event(entry)
+
+    def told() -> list[str]:
+        log = instance.event_log_storage
+        events = log.get_logs_for_all_runs_by_log_id(0, dg.DagsterEventType.RUN_FAILURE, limit=500)
+        assert events == log.get_logs_for_all_runs_by_log_id(0, {dg.DagsterEventType.RUN_FAILURE}, limit=500)
+        return [entry.run_id for entry in events.values()]
+
+    store_event(run.run_id)
+    assert told() == []
+    instance.report_run_failed(other)
+    assert told() == [], "none is told before an earlier one, or that one would be passed over"
+    instance.run_storage.handle_run_event(run.run_id, failure, datetime.now(timezone.utc))
+    assert told() == [run.run_id, other.run_id]
+
+    third = instance.create_run_for_job(weighing, status=dg.DagsterRunStatus.STARTED)
+    store_event(third.run_id, ago=storage.FAILURE_WAIT + 1)
+    assert told() == [run.run_id, other.run_id, third.run_id], "nobody waits for ever for a run that went on"
+    everything = instance.event_log_storage.get_logs_for_all_runs_by_log_id(0)
+    assert set(told()) <= {entry.run_id for entry in everything.values()}
+
+
 # Forks
 
 

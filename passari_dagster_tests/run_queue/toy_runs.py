@@ -81,3 +81,6 @@ def broken() -> None:
 def narrow() -> None:
     """Of which few execute at once."""
     squeeze_through()
+
+
+defs = dg.Definitions(jobs=[gated, stubborn, talkative, broken, narrow])

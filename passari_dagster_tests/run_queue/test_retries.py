@@ -1,0 +1,112 @@
+"""Killed runs that Dagster's run retries have passed over: they are started again all the same, and once."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import dagster as dg
+import pytest
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import GrpcServerTarget
+from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
+
+from passari_dagster.run_queue import retries
+from passari_dagster.services.system import HOST, free_port, is_open
+from passari_dagster_tests.run_queue import toy_runs
+from passari_dagster_tests.run_queue.site import Site
+from passari_dagster_tests.run_queue.toy_runs import gated
+
+# Dagster's own: the first on Python 3.11 and later, the second where no code server is up.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Error loading repository location toys:UserWarning"),
+]
+
+
+@pytest.fixture
+def toys() -> GrpcServerTarget:
+    """Where the code server listens, when it is up."""
+    return GrpcServerTarget(host=HOST, port=free_port(), socket=None, location_name="toys")
+
+
+@contextlib.contextmanager
+def code_server(target: GrpcServerTarget) -> Iterator[None]:
+    argv = [sys.executable, "-m", "dagster", "api", "grpc", "-m", toy_runs.__name__, "--location-name", "toys"]
+    with subprocess.Popen([*argv, "--host", HOST, "--port", str(target.port)]) as process:
+        assert target.port is not None
+        while not is_open(target.port):
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield
+        process.terminate()
+
+
+def look(site: Site, target: GrpcServerTarget) -> None:
+    """One look of Dagster's run retries."""
+    with WorkspaceProcessContext(site.instance, target) as context:
+        list(EventLogConsumerDaemon().run_iteration(context))
+
+
+def kill(site: Site, **tags: str) -> str:
+    run_id = site.submit(gated, **tags)
+    assert site.ledger.remove(run_id)
+    site.instance.report_run_failed(site.run(run_id), "its process died")
+    return run_id
+
+
+def passed_over(site: Site, ago: timedelta = timedelta(hours=1)) -> list[str]:
+    return [run.run_id for run in retries.passed_over(site.instance, datetime.now(timezone.utc) - ago)]
+
+
+@pytest.mark.slow
+def test_runs_that_died_in_a_power_cut_are_started_again_though_the_code_server_came_up_late(
+    site: Site, toys: GrpcServerTarget
+) -> None:
+    look(site, toys)
+    run_id = kill(site)
+    assert passed_over(site) == [], "the retries have not looked yet"
+    look(site, toys)
+    assert site.run(run_id).tags["dagster/will_retry"] == "false", "they tried, and will not try again"
+    assert "Failed to retry run" in site.messages(run_id)
+
+    assert passed_over(site) == [run_id]
+    retries.tell_again(site.instance, site.run(run_id))
+    assert passed_over(site) == [], "once is enough until they have looked"
+    with code_server(toys):
+        look(site, toys)
+        (child,) = [run for run in site.instance.get_runs() if run.parent_run_id == run_id]
+        assert child.status is dg.DagsterRunStatus.QUEUED
+        assert child.run_config == site.run(run_id).run_config
+        assert site.run(run_id).tags["dagster/auto_retry_run_id"] == child.run_id
+        look(site, toys)
+    assert passed_over(site) == []
+    assert site.instance.get_runs_count() == 2
+
+
+def test_a_failure_that_was_committed_late_is_passed_over(site: Site, toys: GrpcServerTarget) -> None:
+    look(site, toys)
+    run_id = kill(site)
+    (key,) = site.instance.daemon_cursor_storage.get_cursor_values({"EVENT_LOG_CONSUMER_CURSOR-PIPELINE_FAILURE"})
+    site.instance.daemon_cursor_storage.set_cursor_values({key: "1000000"})
+    assert passed_over(site, ago=timedelta(0)) == [], "only what ended lately"
+    assert passed_over(site) == [run_id]
+
+
+def test_what_was_started_again_or_may_not_be_is_left_alone(site: Site, toys: GrpcServerTarget) -> None:
+    look(site, toys)
+    site.coordinator.cancel_run(site.submit(gated))
+    by_an_op = site.submit(gated)
+    site.instance.add_run_tags(by_an_op, {"dagster/failure_reason": "STEP_FAILURE"})
+    site.instance.report_run_failed(site.run(by_an_op), "its op failed")
+    too_often = kill(site, **{"dagster/max_retries": "0"})
+    assert site.run(too_often).tags["dagster/will_retry"] == "false"
+    by_a_sensor = kill(site)
+    family = {"dagster/parent_run_id": by_a_sensor, "dagster/root_run_id": by_a_sensor}
+    site.submit(gated, **family, **{"dagster/retry_number": "1"})
+    look(site, toys)
+    assert passed_over(site) == []
