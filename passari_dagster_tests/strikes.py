@@ -25,6 +25,8 @@ OUTAGE = 30.0
 SHUTDOWN = 10.0
 """Seconds that processes get to end when their host is shut down."""
 CLOCK_OFF = 300
+LONG_START = 45.0
+"""Seconds in which the runs of dead workers are found, and reported failed."""
 
 
 @dataclass
@@ -134,6 +136,21 @@ def _shut_down(scene: Scene, children: list[Child]) -> None:
 def _with_descendants(child: Child) -> list[psutil.Process]:
     process = psutil.Process(child.process.pid)
     return [process, *process.children(recursive=True)]
+
+
+def cut_power(scene: Scene) -> None:
+    """kill -9 of everything; then all is back but the code server, which is the last to come up, by far."""
+    children = list(scene.running.system.supervisor.children)
+    for child in children:
+        _kill(child)
+    late = scene.find("code-server")
+    for child in children:
+        if child is not late:
+            # Nobody waits for anybody, but for the databases.
+            is_server = child.name in ("postgres", "redis")
+            scene.start_again(child, child.service if is_server else replace(child.service, ready=None))
+    time.sleep(LONG_START)
+    scene.start_again(late)
 
 
 def lose_redis(scene: Scene) -> None:
@@ -270,6 +287,7 @@ FAULTS = {
     "kill -9 of the code server": Fault(kill("code-server"), 120, survives=True),
     "SIGTERM of everything": Fault(terminate_everything, 120),
     "SIGTERM of all that is on a host of workers": Fault(terminate_workers, 120),
+    "power cut, and the code server is back late": Fault(cut_power, 120),
     "kill -9 of Redis": Fault(kill("redis"), 120, survives=True),
     "kill -9 of Redis without AOF": Fault(lose_redis, 120, survives=True),
     "FLUSHALL": Fault(flush, 120, survives=True),

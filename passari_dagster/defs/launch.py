@@ -296,7 +296,9 @@ def attempts(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str]:
     return killed
 
 
-def start_again_passed_over(instance: dg.DagsterInstance, since: datetime) -> list[dg.RunRequest]:
+def start_again_passed_over(
+    instance: dg.DagsterInstance, since: datetime, log: Callable[[str], None]
+) -> list[dg.RunRequest]:
     """Have killed runs started again that Dagster's run retries have passed over.
 
     By Dagster, if it can be; but it always passes over runs of ended backfills. A backfill ends with its last run, and
@@ -305,11 +307,13 @@ def start_again_passed_over(instance: dg.DagsterInstance, since: datetime) -> li
 
     Arguments:
         since: runs that ended before are left alone.
+        log: told of each that Dagster is asked to start.
     """
     forgotten = []
     for run in retries.passed_over(instance, since):
         backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG]) if BACKFILL_ID_TAG in run.tags else None
         if BACKFILL_ID_TAG not in run.tags or (backfill and backfill.status is BulkActionStatus.REQUESTED):
+            log(f"run {run.run_id} was killed, and not started again: Dagster is told of it once more")
             retries.tell_again(instance, run)
         elif run.job_name == JOB_NAME and (backfill is None or backfill.status in COMPLETED):
             forgotten.append(run)

@@ -46,7 +46,8 @@ def build_sensors(settings: Settings, preserve_object: dg.JobDefinition) -> list
         description="Has killed runs started again that Dagster's own run retries have passed over.",
     )
     def killed_runs(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
-        return launch.start_again_passed_over(context.instance, datetime.now(timezone.utc) - KILLED_LATELY)
+        since = datetime.now(timezone.utc) - KILLED_LATELY
+        return launch.start_again_passed_over(context.instance, since, context.log.info)
 
     @dg.sensor(
         name="partition_keys",

@@ -45,6 +45,7 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
     REPOSITORY_LABEL_TAG,
     RETRY_NUMBER_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
     ROOT_RUN_ID_TAG,
     RUN_FAILURE_REASON_TAG,
     SCHEDULE_NAME_TAG,
@@ -75,6 +76,7 @@ __all__ = [
     "PRIORITY_TAG",
     "REPOSITORY_LABEL_TAG",
     "RETRY_NUMBER_TAG",
+    "RETRY_ON_ASSET_OR_OP_FAILURE_TAG",
     "ROOT_RUN_ID_TAG",
     "RUN_FAILURE_REASON_TAG",
     "SCHEDULE_NAME_TAG",
@@ -118,13 +120,13 @@ __all__ = [
     "copy_record",
     "ensure_file",
     "execute",
+    "failures_read_to",
     "location_origins_from_yaml_paths",
     "make_new_backfill_id",
     "partition_set_snap_name_for_job_name",
     "redirect_to_file",
     "report_queued",
     "report_starting",
-    "retries_have_read_of",
     "set_pg_statement_timeout",
     "submit_at_once",
 ]
@@ -142,12 +144,11 @@ def submit_at_once(runs: int) -> None:
     job_backfill.CHECKPOINT_COUNT = runs
 
 
-def retries_have_read_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether Dagster's run retries have read of a run's failure: they do not look at it again."""
+def failures_read_to(instance: dg.DagsterInstance) -> int | None:
+    """Number of the last event that Dagster's run retries have read of failures: they look at none before it again."""
     key = f"EVENT_LOG_CONSUMER_CURSOR-{DagsterEventType.RUN_FAILURE.value}"
     read_to = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
-    failures = instance.get_records_for_run(run.run_id, of_type=DagsterEventType.RUN_FAILURE, limit=1, ascending=False)
-    return read_to is not None and all(record.storage_id <= int(read_to) for record in failures.records)
+    return None if read_to is None else int(read_to)
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -7,63 +7,99 @@ they had read on is not read at all.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timezone
 
 import dagster as dg
+from sqlalchemy import text
 
 from passari_dagster.run_queue.dagster_internals import (
     AUTO_RETRY_RUN_ID_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
     RUN_FAILURE_REASON_TAG,
-    WILL_RETRY_TAG,
+    DagsterEventType,
     RunFailureReason,
     auto_reexecution_should_retry_run,
-    retries_have_read_of,
+    failures_read_to,
+)
+from passari_dagster.run_queue.storage import PooledRunStorage
+
+TOLD_AT_MOST = 4
+"""Failures of a run that are reported: Dagster may be unable to start it, as when its job is gone, or only its end was
+missing. Then it stays red."""
+AT_ONCE = 500
+# In one statement: after an outage there may be ten thousands of failed runs that are no affair of ours.
+_PASSED_OVER = text(
+    """
+    SELECT run_id FROM runs killed
+    WHERE status = 'FAILURE' AND update_timestamp > :since
+    AND NOT EXISTS (
+        SELECT FROM run_tags t WHERE t.run_id = killed.run_id
+        AND (t.key = :auto_retry OR t.key = :retry_number AND t.value <> ALL(:numbers))
+    )
+    -- An op's error is the affair of its retry policy, unless it has lost its lock.
+    AND (
+        NOT EXISTS (SELECT FROM run_tags t WHERE t.run_id = killed.run_id AND t.key = :reason AND t.value = :by_an_op)
+        OR EXISTS (SELECT FROM run_tags t WHERE t.run_id = killed.run_id AND t.key = :by_run AND t.value = 'true')
+    )
+    -- A person, or a sensor, has started it again, or another run of the same partition.
+    AND NOT EXISTS (SELECT FROM run_tags t WHERE t.key = :parent AND t.value = killed.run_id)
+    AND NOT EXISTS (
+        SELECT FROM runs r WHERE r.partition_set = killed.partition_set AND r.partition = killed.partition
+        AND r.id > killed.id AND r.status <> 'CANCELED'
+    )
+    AND (
+        SELECT count(*) < :told_at_most AND coalesce(max(e.id), 0) <= :read_to FROM event_logs e
+        WHERE e.run_id = killed.run_id AND e.dagster_event_type = :failure
+    )
+    ORDER BY id LIMIT :limit
+    """
 )
 
 
-def passed_over(instance: dg.DagsterInstance, since: datetime) -> list[dg.DagsterRun]:
-    """Killed runs that were to be started again, and were not; the oldest first.
+def passed_over(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.DagsterRun]:
+    """Killed runs that were to be started again, and were not; the oldest first, so many at a time.
 
     Arguments:
+        instance: with our storage; of another one nothing is told.
         since: runs that ended before are left alone.
     """
+    storage, read_to = instance.run_storage, failures_read_to(instance)
+    if not isinstance(storage, PooledRunStorage) or not instance.run_retries_enabled or read_to is None:
+        return
+    values = {
+        "since": since.astimezone(timezone.utc).replace(tzinfo=None),  # the column's time zone is UTC, and not said
+        "auto_retry": AUTO_RETRY_RUN_ID_TAG,
+        "retry_number": RETRY_NUMBER_TAG,
+        "numbers": [str(number) for number in range(instance.run_retries_max_retries)],
+        "reason": RUN_FAILURE_REASON_TAG,
+        "by_an_op": RunFailureReason.STEP_FAILURE.value,
+        "by_run": RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+        "parent": PARENT_RUN_ID_TAG,
+        "told_at_most": TOLD_AT_MOST,
+        "read_to": read_to,
+        "failure": DagsterEventType.RUN_FAILURE.value,
+        "limit": AT_ONCE,
+    }
+    with storage.connect() as connection:
+        found = connection.execute(_PASSED_OVER, values).scalars().all()
+    for run_id in found:
+        run = instance.get_run_by_id(run_id)
+        # Asked now: meanwhile it may have gone on, and ended well.
+        if run is not None and auto_reexecution_should_retry_run(instance, run, _reason(run)):
+            yield run
 
-    def failed(tags: dict[str, str]) -> set[str]:
-        filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags=tags, updated_after=since)
-        return set(instance.get_run_ids(filters))
 
-    # An op's error is no affair of the run retries. There may be thousands of those, and few killed runs.
-    others = failed({}) - failed({RUN_FAILURE_REASON_TAG: RunFailureReason.STEP_FAILURE.value, WILL_RETRY_TAG: "false"})
-    if not others:
-        return []
-    runs = instance.get_runs(dg.RunsFilter(run_ids=list(others)), ascending=True)
-    return [run for run in runs if _was_passed_over(instance, run)]
+def _reason(run: dg.DagsterRun) -> RunFailureReason | None:
+    by_an_op = run.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.STEP_FAILURE.value
+    return RunFailureReason.STEP_FAILURE if by_an_op else None
 
 
 def tell_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Report the failure of a run that was passed over once more: then Dagster looks at it again, and starts it.
+    """Report the failure of a run that was passed over once more: then Dagster looks at it again.
 
-    To be called again and again until it is not among those any more. A run whose backfill has ended it leaves alone.
+    It counts as ended now. One whose backfill has ended Dagster leaves alone all the same.
     """
     instance.report_run_failed(run, "It was not started again when it had failed: that is tried once more.")
-
-
-def _was_passed_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    by_an_op = run.tags.get(RUN_FAILURE_REASON_TAG) == RunFailureReason.STEP_FAILURE.value
-    return (
-        AUTO_RETRY_RUN_ID_TAG not in run.tags
-        and auto_reexecution_should_retry_run(instance, run, RunFailureReason.STEP_FAILURE if by_an_op else None)
-        and retries_have_read_of(instance, run)
-        and not _was_started_again(instance, run)
-    )
-
-
-def _was_started_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    group = instance.get_run_group(run.run_id)
-    relatives = group[1] if group else []
-    # The tags tell it also of those that a sensor has started, which have no parent otherwise.
-    return any(
-        other.tags.get(PARENT_RUN_ID_TAG) == run.run_id and RETRY_NUMBER_TAG in other.tags for other in relatives
-    )

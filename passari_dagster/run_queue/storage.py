@@ -330,15 +330,18 @@ class PooledEventLogStorage(_Pooled, PostgresEventLogStorage):
         dagster_event_type: DagsterEventType | set[DagsterEventType] | None = None,
         limit: int | None = None,
     ) -> Mapping[int, dg.EventLogEntry]:
-        """As Dagster's, for its run retries; but a failure is told only when its run has that status.
+        """As Dagster's, for its run retries; but a young failure is told only when its run has that status.
 
         Dagster (1.13.27) stores a failure, and then the status of the run, by two statements. Run retries that read
-        between the two find no failed run, go on behind the event, and never start the run again.
+        between the two find no failed run, go on behind the event, and never start the run again. What is missed here,
+        as where the clock of a host is off, `retries.py` finds.
         """
         events = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
-        if dagster_event_type not in (DagsterEventType.RUN_FAILURE, {DagsterEventType.RUN_FAILURE}) or not events:
+        if dagster_event_type not in (DagsterEventType.RUN_FAILURE, {DagsterEventType.RUN_FAILURE}):
             return events
         young = [entry.run_id for entry in events.values() if abs(time.time() - entry.timestamp) < FAILURE_WAIT]
+        if not young:
+            return events
         values = {"runs": young, "finished": [status.value for status in FINISHED]}
         with self.index_connection() as connection:
             unfinished = set(connection.execute(_UNFINISHED_AMONG, values).scalars())

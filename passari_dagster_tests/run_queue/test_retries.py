@@ -42,8 +42,10 @@ def code_server(target: GrpcServerTarget) -> Iterator[None]:
         while not is_open(target.port):
             assert process.poll() is None
             time.sleep(0.1)
-        yield
-        process.terminate()
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def look(site: Site, target: GrpcServerTarget) -> None:
@@ -97,16 +99,72 @@ def test_a_failure_that_was_committed_late_is_passed_over(site: Site, toys: Grpc
     assert passed_over(site) == [run_id]
 
 
+def test_a_run_that_lost_its_lock_is_an_affair_of_the_run_retries(site: Site, toys: GrpcServerTarget) -> None:
+    look(site, toys)
+    run_id = site.submit(gated)
+    tags = {"dagster/failure_reason": "STEP_FAILURE", "dagster/retry_on_asset_or_op_failure": "true"}
+    site.instance.add_run_tags(run_id, tags)
+    site.instance.report_run_failed(site.run(run_id), "its op has lost its lock")
+    look(site, toys)
+    assert site.run(run_id).tags["dagster/will_retry"] == "false"
+    assert passed_over(site) == [run_id]
+
+
+def test_one_that_cannot_be_started_stays_red_in_the_end(site: Site, toys: GrpcServerTarget) -> None:
+    """Dagster may have lost the job, or not find a step that is left."""
+    look(site, toys)
+    run_id = kill(site)
+    for _ in range(retries.TOLD_AT_MOST - 1):
+        look(site, toys)
+        assert passed_over(site) == [run_id]
+        retries.tell_again(site.instance, site.run(run_id))
+    look(site, toys)
+    assert passed_over(site) == []
+    assert site.status(run_id) == "FAILURE"
+    assert site.run(run_id).tags["dagster/will_retry"] == "false"
+
+
+def test_a_failure_without_its_status_is_not_passed_over(site: Site, toys: GrpcServerTarget) -> None:
+    look(site, toys)
+    first, second = site.submit(gated), site.submit(gated)
+    failure = dg.DagsterEvent(dg.DagsterEventType.RUN_FAILURE.value, job_name="gated", message="killed")
+    entry = dg.EventLogEntry(None, 40, "killed", first, time.time(), None, "gated", failure)  # type: ignore[no-untyped-call]
+    site.instance.event_log_storage.store_event(entry)
+    site.instance.report_run_failed(site.run(second), "killed, too")
+    look(site, toys)
+    assert "Failed to retry run" not in site.messages(second), "it waits behind the first"
+    site.instance.run_storage.handle_run_event(first, failure, datetime.now(timezone.utc))
+    look(site, toys)
+    assert all("Failed to retry run" in site.messages(run_id) for run_id in (first, second))
+
+
 def test_what_was_started_again_or_may_not_be_is_left_alone(site: Site, toys: GrpcServerTarget) -> None:
     look(site, toys)
     site.coordinator.cancel_run(site.submit(gated))
     by_an_op = site.submit(gated)
     site.instance.add_run_tags(by_an_op, {"dagster/failure_reason": "STEP_FAILURE"})
     site.instance.report_run_failed(site.run(by_an_op), "its op failed")
-    too_often = kill(site, **{"dagster/max_retries": "0"})
-    assert site.run(too_often).tags["dagster/will_retry"] == "false"
-    by_a_sensor = kill(site)
-    family = {"dagster/parent_run_id": by_a_sensor, "dagster/root_run_id": by_a_sensor}
-    site.submit(gated, **family, **{"dagster/retry_number": "1"})
+    kill(site, **{"dagster/retry_number": "3"})
+    never = kill(site, **{"dagster/max_retries": "0"})
+    assert site.run(never).tags["dagster/will_retry"] == "false"
+    by_a_person = kill(site)
+    site.submit(gated, **{"dagster/parent_run_id": by_a_person, "dagster/root_run_id": by_a_person})
+    page = {"dagster/partition": "4711", "dagster/partition_set": "gated_partition_set"}
+    kill(site, **page)
+    launched_again, cancelled = kill(site, **page), kill(site, **page)
+    site.instance.report_run_canceled(site.run(cancelled))
     look(site, toys)
-    assert passed_over(site) == []
+    assert passed_over(site) == [launched_again], "the latest of its object, and not the one that was cancelled"
+
+
+def test_one_that_ended_well_after_all_is_left_alone(site: Site, toys: GrpcServerTarget) -> None:
+    """A run that stood still is failed by mistake, goes on, and ends."""
+    look(site, toys)
+    kill(site)
+    second = kill(site)
+    look(site, toys)
+    found = retries.passed_over(site.instance, datetime.now(timezone.utc) - timedelta(hours=1))
+    next(found)
+    success = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job_name="gated")
+    site.instance.report_dagster_event(success, second)
+    assert list(found) == []

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 
 from passari_dagster.defs import launch
-from passari_dagster.run_queue.dagster_internals import BulkActionStatus, RemoteRepositoryOrigin
+from passari_dagster.run_queue.dagster_internals import BulkActionStatus
+from passari_dagster_tests.run_queue.site import NOWHERE, Site
 
+log = logging.getLogger(__name__)
 READ = "EVENT_LOG_CONSUMER_CURSOR-PIPELINE_FAILURE"
-SOMEWHERE = RemoteRepositoryOrigin(
-    GrpcServerCodeLocationOrigin(host="127.0.0.1", port=1, location_name="passari_dagster"), "__repository__"
-)
 
 
 @dg.op
@@ -36,10 +34,8 @@ def freeze_objects() -> None:
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    retries = {"enabled": True, "max_retries": 3, "retry_on_asset_or_op_failure": False}
-    with dg.DagsterInstance.ephemeral(settings={"run_retries": retries}) as instance:
-        yield instance
+def instance(site: Site) -> dg.DagsterInstance:
+    return site.instance
 
 
 def killed(instance: dg.DagsterInstance, tags: dict[str, str], job: dg.JobDefinition = preserve_object) -> str:
@@ -52,7 +48,7 @@ def killed(instance: dg.DagsterInstance, tags: dict[str, str], job: dg.JobDefini
 
 
 def backfill(instance: dg.DagsterInstance, object_id: int, status: BulkActionStatus) -> dict[str, str]:
-    backfill_id = launch.backfill(instance, SOMEWHERE, [object_id], title="told by a test")
+    backfill_id = launch.backfill(instance, NOWHERE, [object_id], title="told by a test")
     made = instance.get_backfill(backfill_id)
     assert made is not None
     instance.update_backfill(made.with_status(status))  # type: ignore[no-untyped-call]
@@ -60,7 +56,7 @@ def backfill(instance: dg.DagsterInstance, object_id: int, status: BulkActionSta
 
 
 def start_again(instance: dg.DagsterInstance) -> list[dg.RunRequest]:
-    return launch.start_again_passed_over(instance, datetime.now(timezone.utc) - timedelta(days=1))
+    return launch.start_again_passed_over(instance, datetime.now(timezone.utc) - timedelta(days=1), log.info)
 
 
 def will_retry(instance: dg.DagsterInstance, run_id: str) -> bool:
@@ -87,7 +83,7 @@ def test_an_object_whose_backfill_has_ended_is_requested_anew(instance: dg.Dagst
 
 
 @pytest.mark.parametrize("status", [BulkActionStatus.CANCELING, BulkActionStatus.CANCELED, BulkActionStatus.FAILING])
-def test_what_a_person_cancelled_stays_as_it_is(instance: dg.DagsterInstance, status: BulkActionStatus) -> None:
+def test_what_is_cancelled_with_its_backfill_stays(instance: dg.DagsterInstance, status: BulkActionStatus) -> None:
     run_id = killed(instance, backfill(instance, 4, status))
     assert start_again(instance) == []
     assert not will_retry(instance, run_id)
