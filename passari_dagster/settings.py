@@ -317,6 +317,41 @@ class HousekeepingSettings(Section):
     tick_days: PositiveInt = Field(30, description="days that ticks of schedules and sensors are kept, with their logs")
 
 
+def _address(value: str) -> str:
+    if not re.fullmatch(r"[^@\s,;<>]+@[^@\s,;<>]+", value):
+        raise ValueError("should be a mail address such as passari@museum.example.org")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class MailSettings(Section):
+    """To whom it is written when a check goes red, and by which mail server."""
+
+    host: str = Field(min_length=1, description="the mail server (SMTP)")
+    port: int = Field(587, gt=0, lt=65536)
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="how the connection is encrypted; none, only without a password, is for a relay nearby"
+    )
+    username: str = Field("", description="empty: the server asks for no login")
+    password: SecretStr | None = None
+    ca_file: Path | None = Field(None, description="CA certificate to trust besides the system's")
+    timeout: float = Field(15.0, gt=0, description="seconds to connect, and for one answer")
+    sender: Address = Field(description="address that it is sent from")
+    recipients: list[Address] = Field(min_length=1, description="addresses that it is sent to")
+    ui_url: HttpUrl | None = Field(None, description="address of the web UI, for the link in a mail")
+    remind_days: PositiveInt = Field(7, description="days after which what is not green still is told again")
+
+    @model_validator(mode="after")
+    def _password_is_encrypted(self) -> MailSettings:
+        if self.security == "none" and self.password is not None:
+            raise ValueError("security = 'none' should come without a password, which anybody could read")
+        if bool(self.username) != (self.password is not None):
+            raise ValueError("username and password should come together")
+        return self
+
+
 class PoolSettings(Section):
     """Dagster's pools: how many runs may be in a step at once, over all worker hosts."""
 
@@ -401,6 +436,7 @@ class Settings(QueueSettings):
     sip: SipSettings = SipSettings()
     workflow: WorkflowSettings = WorkflowSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
+    mail: MailSettings | None = None
 
     @property
     def preflight_tables(self) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from passari_dagster_tests.post_office import PostOffice, post_office
 from passari_dagster_tests.running import Running, running_system
 from passari_dagster_tests.screenshots import CHROMIUM, DRIVER, LARGEST, WORKBENCH, browser_at, photograph_workbench
 from passari_dagster_tests.trouble import freshness, make_trouble
@@ -24,8 +27,28 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running_system(tmp_path_factory.mktemp("overview"), objects=40) as running:
-        yield running
+    with post_office(tmp_path_factory.mktemp("office")) as office:
+        OFFICE.append(office)
+        values = {f"PASSARI_MAIL__{name.upper()}": value for name, value in office.settings().items()}
+        variables = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+        with running_system(tmp_path_factory.mktemp("overview"), 40, variables) as running:
+            yield running
+
+
+OFFICE: list[PostOffice] = []
+"""Where the system's letters go."""
+
+
+def letter(system: Running, subject: str) -> str:
+    """Text of the next letter with a subject."""
+    (office,) = OFFICE
+
+    def came() -> EmailMessage | None:
+        return next((message for message in office.messages if subject in message["Subject"]), None)
+
+    message = system.wait(came, f"a letter that says {subject}", 300)
+    office.messages.clear()
+    return str(message.get_content()).replace("\r\n", "\n")
 
 
 def materialized(system: Running, asset: str) -> dict[str, Any]:
@@ -145,6 +168,10 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert "launch the job" in checked(system, "metadata_hashes", "not_late")["what_to_do"]
     assert system.wait(lambda: freshness(system, "metadata_hashes") == "DEGRADED", "Dagster to see that it is late", 90)
 
+    written = letter(system, "5 checks not green")
+    assert "* no_rejections_unhandled (workflow_overview)\n  1 objects are rejected\n  What to do: read the" in written
+    assert "* not_late (metadata_hashes)\n  last done" in written
+
     if CHROMIUM.exists() and DRIVER.exists():
         with browser_at(system) as browser:
             photograph_workbench(browser, tmp_path)
@@ -155,3 +182,4 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     system.wait_until("preserved", permanent, spent, unforeseen)
     system.run("overview")
     assert checked(system, "workflow_overview", "no_objects_left_failed")["success"]
+    assert "Green again, or gone:\n* no_objects_left_failed (workflow_overview)" in letter(system, "not green")

@@ -250,8 +250,8 @@ def test_the_example_has_every_setting_and_no_other_with_the_true_default(
     monkeypatch.setenv("PASSARI_CONFIG", str(EXAMPLE))
     short = load()
     monkeypatch.setenv("PASSARI_CONFIG", str(path))
-    # Paths that show what one looks like, and the section that may be left out, have no default to compare with.
-    nowhere = {"preflight_dir": None, "dip_dir": None}
+    # Paths that show what one looks like, and sections that may be left out, have no default to compare with.
+    nowhere = {"preflight_dir": None, "dip_dir": None, "mail": None}
     tools = {"jhove": None, "verapdf": None, "scraper": None}
     full = load(museumplus={"session_file": None}, dps={"rest": None}, sip={"tools": tools}, **nowhere)
     assert full.model_dump(exclude={"museumplus", "dps"}) == short.model_dump(exclude={"museumplus", "dps"})

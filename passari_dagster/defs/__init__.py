@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from passari_dagster.defs import (
+    alerts,
     assets,
     cancelling,
     checks,
@@ -91,7 +92,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
         schedules=schedules.build_schedules(
             settings, {**sync_jobs, housekeeping.JOB_NAME: keeping, workbench.JOB_NAME: overview}
         ),
-        sensors=sensors.build_sensors(settings, preserve_object),
+        sensors=[*sensors.build_sensors(settings, preserve_object), *alerts.build_sensors(settings.mail)],
         resources={**resources.build_resources(), **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

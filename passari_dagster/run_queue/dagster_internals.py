@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import dagster as dg
 from dagster._cli.api import _execute_run_command_body
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
@@ -23,6 +25,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._core.remote_origin import RemotePartitionSetOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import partition_set_snap_name_for_job_name
 from dagster._core.run_coordinator.base import RunCoordinator, SubmitRunContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord as CheckRecord
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
 from dagster._core.storage.dagster_run import (
@@ -87,6 +90,7 @@ __all__ = [
     "BulkActionStatus",
     "BulkActionsFilter",
     "CapturedLogContext",
+    "CheckRecord",
     "CheckRunHealthResult",
     "ComputeIOType",
     "ConcurrencyClaimStatus",
@@ -121,6 +125,7 @@ __all__ = [
     "ensure_file",
     "execute",
     "failures_read_to",
+    "latest_check_records",
     "location_origins_from_yaml_paths",
     "make_new_backfill_id",
     "partition_set_snap_name_for_job_name",
@@ -149,6 +154,13 @@ def failures_read_to(instance: dg.DagsterInstance) -> int | None:
     key = f"EVENT_LOG_CONSUMER_CURSOR-{DagsterEventType.RUN_FAILURE.value}"
     read_to = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
     return None if read_to is None else int(read_to)
+
+
+def latest_check_records(
+    instance: dg.DagsterInstance, keys: Sequence[dg.AssetCheckKey]
+) -> Mapping[dg.AssetCheckKey, CheckRecord]:
+    """The last record of each asset check that was looked at, or is; without an evaluation while it is."""
+    return instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
 
 
 def report_queued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

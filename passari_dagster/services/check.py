@@ -113,6 +113,10 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
     ]
     if dps.rest is not None:
         checks.insert(5, Check("DPS, REST", lambda: dps_rest(settings), "See [dps.rest] url, username and password."))
+    if settings.mail is not None:
+        checks.append(
+            Check("mail", lambda: mail_server(settings), "See [mail] host, port, security, username and password.")
+        )
     return checks
 
 
@@ -306,6 +310,14 @@ def _heartbeats(connection: Connection) -> dict[str, float]:
     rows = connection.execute(text("SELECT daemon_type, body FROM daemon_heartbeats")).all()
     connection.rollback()
     return {kind: json.loads(body)["timestamp"] for kind, body in rows}
+
+
+def mail_server(settings: Settings) -> str:
+    """The mail server lets us in. Nothing is sent."""
+    from passari_dagster import mail
+
+    assert settings.mail is not None
+    return mail.check(settings.mail)
 
 
 def _user() -> str:

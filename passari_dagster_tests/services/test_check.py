@@ -21,6 +21,7 @@ from passari_dagster.settings import Settings
 from passari_dagster.workflow import preserve
 from passari_dagster_tests.conftest import run_sql
 from passari_dagster_tests.house import House, synchronise_all
+from passari_dagster_tests.post_office import post_office
 
 THINGS = (
     "museum database",
@@ -73,6 +74,17 @@ def wrong(settings: Settings, dagster_url: str) -> dict[str, str]:
 
 def test_nothing_is_wrong_in_good_order(house: House, empty_database: str) -> None:
     assert wrong(house.settings(), empty_database) == {}
+
+
+def test_a_mail_server_is_looked_at_where_there_is_one(house: House, empty_database: str, tmp_path: Path) -> None:
+    with post_office(tmp_path / "office") as office:
+        settings = house.settings(mail=office.settings())
+        (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
+        assert (mail.name, mail.good, mail.text) == ("mail", True, "let in by 127.0.0.1, starttls")
+    (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
+    assert not mail.good
+    assert "cannot be reached" in mail.text
+    assert "See [mail] host" in mail.text
 
 
 def test_a_database_without_the_schema(house: House, empty_database: str) -> None:
