@@ -317,9 +317,26 @@ class HousekeepingSettings(Section):
     tick_days: PositiveInt = Field(30, description="days that ticks of schedules and sensors are kept, with their logs")
 
 
+# RFC 5321, section 4.1.2, but for quoted names, which nobody has; and without ESMTP's other letters.
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+
+
 def _address(value: str) -> str:
-    if not re.fullmatch(r"[^@\s,;<>]+@[^@\s,;<>]+", value):
+    if not _ADDRESS.fullmatch(value):
         raise ValueError("should be a mail address such as passari@museum.example.org")
+    return value
+
+
+def _in_ascii(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("should have ASCII characters only: mail servers are not agreed about others")
+    return value
+
+
+def _secret_in_ascii(value: SecretStr | None) -> SecretStr | None:
+    if value is None or not value.get_secret_value():
+        return None
+    _in_ascii(value.get_secret_value())
     return value
 
 
@@ -327,28 +344,30 @@ Address = Annotated[str, AfterValidator(_address)]
 
 
 class MailSettings(Section):
-    """To whom it is written when a check goes red, and by which mail server."""
+    """Who gets a mail when a check goes red, and by which mail server."""
 
-    host: str = Field(min_length=1, description="the mail server (SMTP)")
+    host: Annotated[str, AfterValidator(_in_ascii)] = Field(min_length=1, description="the mail server (SMTP)")
     port: int = Field(587, gt=0, lt=65536)
     security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="how the connection is encrypted; none, only without a password, is for a relay nearby"
     )
-    username: str = Field("", description="empty: the server asks for no login")
-    password: SecretStr | None = None
+    username: Annotated[str, AfterValidator(_in_ascii)] = Field("", description="empty: the server asks for no login")
+    password: Annotated[SecretStr | None, AfterValidator(_secret_in_ascii)] = None
     ca_file: Path | None = Field(None, description="CA certificate to trust besides the system's")
-    timeout: float = Field(15.0, gt=0, description="seconds to connect, and for one answer")
+    timeout: float = Field(30.0, gt=0, le=600, description="seconds to connect, and for one answer")
     sender: Address = Field(description="address that it is sent from")
     recipients: list[Address] = Field(min_length=1, description="addresses that it is sent to")
-    ui_url: HttpUrl | None = Field(None, description="address of the web UI, for the link in a mail")
+    ui_url: ServiceUrl | None = Field(None, description="address of the web UI, for the link in a mail")
     remind_days: PositiveInt = Field(7, description="days after which what is not green still is told again")
 
     @model_validator(mode="after")
-    def _password_is_encrypted(self) -> MailSettings:
+    def _agrees(self) -> MailSettings:
         if self.security == "none" and self.password is not None:
             raise ValueError("security = 'none' should come without a password, which anybody could read")
         if bool(self.username) != (self.password is not None):
             raise ValueError("username and password should come together")
+        if self.security == "tls" and "port" not in self.model_fields_set:
+            raise ValueError("security = 'tls' should come with a port, most often 465")
         return self
 
 

@@ -28,12 +28,14 @@ class PostOffice:
         ca_file: certificate of the authority that has signed its own.
         messages: what it was given.
         refuses: answer to the next recipients, such as "451 not now"; empty: it takes all.
+        unknown: recipient that it does not know.
     """
 
     port: int
     ca_file: Path
     messages: list[EmailMessage] = field(default_factory=list)
     refuses: str = ""
+    unknown: str = ""
 
     def settings(self, **others: object) -> dict[str, object]:
         """A [mail] section for it."""
@@ -52,8 +54,8 @@ class PostOffice:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Somebody to send it to."""
-        if self.refuses:
-            return self.refuses
+        if self.refuses or address == self.unknown:
+            return self.refuses or "550 unknown"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

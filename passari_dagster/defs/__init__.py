@@ -88,6 +88,7 @@ def build_defs(settings: Settings, resource_overrides: Mapping[str, Any] | None 
             overview,
             retrieve.search_dps,
             retrieve.build_retrieve_dip(settings),
+            *alerts.build_jobs(settings.mail),
         ],
         schedules=schedules.build_schedules(
             settings, {**sync_jobs, housekeeping.JOB_NAME: keeping, workbench.JOB_NAME: overview}

@@ -1,25 +1,38 @@
-"""Mail when a check goes red, and when it is green again: sensor `alerts`, where [mail] says to whom.
+"""Mail when a check goes red, and when it is green again: sensor `alerts`, job `send_mail`. [mail] says to whom.
 
-What the checks look at is theirs. No `from __future__ import annotations` here: Dagster reads the annotations of
-contexts.
+What the checks look at is theirs. A letter is a run, which has time, may be tried again, and is seen when it fails.
+No `from __future__ import annotations` here: Dagster reads the annotations of contexts.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from passari_dagster import mail
-from passari_dagster.run_queue.dagster_internals import CheckRecord, latest_check_records
+from passari_dagster.errors import PermanentFailure
+from passari_dagster.run_queue.dagster_internals import (
+    PRIORITY_TAG,
+    SENSOR_NAME_TAG,
+    UNFINISHED,
+    CheckRecord,
+    latest_check_records,
+)
 from passari_dagster.settings import MailSettings
 
+SENSOR, JOB = "alerts", "send_mail"
 INTERVAL = 60
-UNANSWERED = timedelta(hours=2)
-"""After which a check that was begun, and did not answer, counts as gone wrong."""
+AGAIN = timedelta(hours=1)
+"""After which a letter that could not be sent is written anew."""
 LONGEST = 2000
 """Characters of a check's words in a mail."""
+RETRIES = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+BEFORE_OTHERS = {PRIORITY_TAG: "10"}
+"""Ten thousand objects may be queued."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +46,22 @@ class State:
     """
 
     passed: bool | None
-    text: str = ""
+    text: str = "is being looked at"
     what_to_do: str = ""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What was mailed last; the sensor's cursor.
+    """What was written last; the sensor's cursor.
 
     Arguments:
         wrong: names of the checks that were not green then.
+        before: and in the letter before, which counts if this one could not be sent.
         at: seconds since 1970.
     """
 
     wrong: frozenset[str] = frozenset()
+    before: frozenset[str] = frozenset()
     at: float = 0.0
 
     @classmethod
@@ -55,11 +70,49 @@ class Told:
         if not cursor:
             return cls()
         stored = json.loads(cursor)
-        return cls(frozenset(stored["wrong"]), stored["at"])
+        return cls(frozenset(stored["wrong"]), frozenset(stored["before"]), stored["at"])
 
     def dumps(self) -> str:
         """For the cursor."""
-        return json.dumps({"wrong": sorted(self.wrong), "at": self.at})
+        return json.dumps({"wrong": sorted(self.wrong), "before": sorted(self.before), "at": self.at})
+
+
+class LetterConfig(dg.Config):
+    """A letter to the recipients of [mail]."""
+
+    subject: str = Field(min_length=1, description="Subject of the mail: one line.")
+    text: str = Field(default="", description="Text of the mail.")
+
+
+def build_jobs(settings: MailSettings | None) -> list[dg.JobDefinition]:
+    """The job that sends a letter; none where nobody is named to write to."""
+    if settings is None:
+        return []
+
+    # Without the resource `environment`: a letter is sent also when the museum database is away.
+    @dg.op(name="send", out=dg.Out(dg.Nothing), retry_policy=RETRIES)
+    def send(context: dg.OpExecutionContext, config: LetterConfig) -> None:
+        """Send a mail to all recipients of [mail]."""
+        try:
+            refused = mail.send(settings, config.subject, config.text)
+        except PermanentFailure as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        except dg.DagsterExecutionInterruptedError as error:
+            # Somebody cancels the run: the retry policy would have the op begin again all the same.
+            raise dg.Failure("cancelled", allow_retries=False) from error
+        for address, said in refused.items():
+            context.log.warning(f"{address} was refused, and has no mail: {said}")
+
+    @dg.job(
+        name=JOB,
+        tags=BEFORE_OTHERS,
+        description="Sends a mail to the recipients of [mail]. The sensor alerts launches it; launched by hand, it "
+        "shows whether mail arrives.",
+    )
+    def send_mail() -> None:
+        send()
+
+    return [send_mail]
 
 
 def build_sensors(settings: MailSettings | None) -> list[dg.SensorDefinition]:
@@ -68,46 +121,65 @@ def build_sensors(settings: MailSettings | None) -> list[dg.SensorDefinition]:
         return []
 
     @dg.sensor(
-        name="alerts",
+        name=SENSOR,
+        job_name=JOB,
         minimum_interval_seconds=INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Writes to the recipients of [mail] when a check is not green any more, when it is again, and once "
-        "more after some days if it is not.",
+        description="Has a mail sent when a check is not green any more, when it is again, and once more after some "
+        "days if it is not.",
     )
-    def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         assert context.repository_def is not None
-        keys = context.repository_def.asset_graph.asset_check_keys
         now = datetime.now(timezone.utc)
-        states = {
-            f"{key.name} ({key.asset_key.to_user_string()})": state(record, now)
-            for key, record in latest_check_records(context.instance, sorted(keys, key=str)).items()
-        }
         told = Told.loads(context.cursor)
+        last = _last_letter(context.instance)
+        if last is not None and last.status in UNFINISHED:
+            return dg.SensorResult(skip_reason=f"run {last.run_id} sends a mail")
+        if last is not None and last.status is not dg.DagsterRunStatus.SUCCESS:
+            if now.timestamp() - told.at < AGAIN.total_seconds():
+                return dg.SensorResult(
+                    skip_reason=f"run {last.run_id} could not send a mail: see there. Soon once more"
+                )
+            told = Told(told.before, told.before)
+        states = read(context.instance, context.repository_def)
         wrong = wrong_now(states, told)
         written = letter(states, wrong, told, settings, now)
         if written is None:
-            return dg.SkipReason(f"{len(wrong)} of {len(keys)} checks are not green, and that was told")
-        mail.send(settings, *written)
-        # Killed here, it is sent once more: better than not at all.
-        context.update_cursor(Told(wrong, now.timestamp()).dumps())
-        return dg.SkipReason(f"sent: {written[0]}")
+            return dg.SensorResult(skip_reason=f"nothing is new: {len(wrong)} of {len(states)} checks are not green")
+        config: dict[str, Any] = {"ops": {"send": {"config": {"subject": written[0], "text": written[1]}}}}
+        cursor = Told(wrong, told.wrong, now.timestamp()).dumps()
+        return dg.SensorResult([dg.RunRequest(run_key=cursor, run_config=config)], cursor=cursor)
 
     return [alerts]
 
 
-def state(record: CheckRecord, now: datetime) -> State:
-    """What a check's last record tells."""
+def _last_letter(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, tags={SENSOR_NAME_TAG: SENSOR}), limit=1)
+    return runs[0] if runs else None
+
+
+def read(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> dict[str, State]:
+    """How each check stands that was ever looked at, by a name for people."""
+    records = latest_check_records(instance, sorted(repository.asset_graph.asset_check_keys, key=str))
+    return {
+        f"{key.name} ({key.asset_key.to_user_string()})": state(instance, record) for key, record in records.items()
+    }
+
+
+def state(instance: dg.DagsterInstance, record: CheckRecord) -> State:
+    """What a check's last record tells; one that was begun is told by its run."""
     evaluation = record.evaluation
     if isinstance(evaluation, dg.AssetCheckEvaluation):
-        words = {name: str(value.value) for name, value in evaluation.metadata.items()}
-        return State(evaluation.passed, evaluation.description or _numbers(words), words.get("what_to_do", ""))
-    if now.timestamp() - record.create_timestamp < UNANSWERED.total_seconds():
-        return State(None)
-    return State(False, "it was begun, and did not answer", f"look at the run {record.run_id}: it failed, or is slow")
+        words = {name: value.value for name, value in evaluation.metadata.items()}
+        return State(evaluation.passed, evaluation.description or _numbers(words), str(words.get("what_to_do", "")))
+    run = instance.get_run_by_id(record.run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.FAILURE:
+        return State(False, "could not be looked at: the run failed", f"see run {record.run_id}")
+    return State(None)
 
 
-def _numbers(words: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in words.items() if name != "what_to_do" and "\n" not in value)
+def _numbers(words: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in words.items() if isinstance(value, int))
 
 
 def wrong_now(states: Mapping[str, State], told: Told) -> frozenset[str]:
@@ -121,11 +193,10 @@ def letter(
     states: Mapping[str, State], wrong: frozenset[str], told: Told, settings: MailSettings, now: datetime
 ) -> tuple[str, str] | None:
     """Subject and text of what is to be told; None: nothing is."""
-    new, again = sorted(wrong - told.wrong), sorted(told.wrong - wrong)
+    new, again, still = sorted(wrong - told.wrong), sorted(told.wrong - wrong), sorted(wrong & told.wrong)
     due = wrong and now.timestamp() - told.at >= timedelta(days=settings.remind_days).total_seconds()
     if not new and not again and not due:
         return None
-    still = sorted(wrong & told.wrong)
     parts = [
         *_part("Not green any more:", new, states),
         *_part("Green again, or gone:", again, {}),
@@ -133,14 +204,14 @@ def letter(
     ]
     if settings.ui_url:
         parts.append(f"All checks: {str(settings.ui_url).rstrip('/')}/assets")
-    return f"[passari] {_subject(len(new), len(wrong))}", "\n\n".join(parts) + "\n"
+    return f"[passari] {_subject(len(new), len(again), len(wrong))}", "\n\n".join(parts) + "\n"
 
 
-def _subject(new: int, wrong: int) -> str:
+def _subject(new: int, again: int, wrong: int) -> str:
     if not wrong:
         return "all checks are green again"
-    checks = f"{wrong} check{'' if wrong == 1 else 's'}"
-    return f"{checks} not green" + (f", {new} of them since now" if 0 < new < wrong else "")
+    details = [f"{number} {what}" for number, what in ((new, "new"), (again, "green again")) if number]
+    return f"{wrong} check{'' if wrong == 1 else 's'} not green" + (f" ({', '.join(details)})" if details else "")
 
 
 def _part(title: str, names: list[str], states: Mapping[str, State]) -> list[str]:

@@ -49,14 +49,9 @@ JOB_NAME = outcomes.JOB_NAME
 PARTITION_SET = partition_set_snap_name_for_job_name(JOB_NAME)
 PARTITION_SET_TAG = "dagster/partition_set"
 PARTITIONS_NAME = str(museum_objects.name)
-# Not those that a person cancelled.
-COMPLETED = (
-    BulkActionStatus.COMPLETED,
-    BulkActionStatus.COMPLETED_SUCCESS,
-    BulkActionStatus.COMPLETED_FAILED,
-    BulkActionStatus.FAILED,
-)
 WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
+CONFIRMATION = ["confirm_sip"]
+"""Steps of a run that only records what the DPS has said."""
 ENQUEUE = "enqueue_objects"
 """Name of the job in the audit log."""
 
@@ -240,7 +235,7 @@ class ObjectRuns:
         return [
             run.run_id
             for run in self._unfinished(object_id)
-            if run.status in WAITING and list(run.step_keys_to_execute or ()) != ["confirm_sip"]
+            if run.status in WAITING and list(run.step_keys_to_execute or ()) != CONFIRMATION
         ]
 
     def cancel(self, run_id: str) -> None:
@@ -302,8 +297,8 @@ def start_again_passed_over(
     """Have killed runs started again that Dagster's run retries have passed over.
 
     By Dagster, if it can be; but it always passes over runs of ended backfills. A backfill ends with its last run, and
-    a killed run is its last one until the retries have seen it. Those of `preserve_object` are requested here; not
-    those of a backfill that was cancelled.
+    a killed run is its last one until the retries have seen it. Those of `preserve_object` are requested here, but for
+    confirmations, which the sensor `processed_sips` has launched again.
 
     Arguments:
         since: runs that ended before are left alone.
@@ -311,11 +306,12 @@ def start_again_passed_over(
     """
     forgotten = []
     for run in retries.passed_over(instance, since):
-        backfill = instance.get_backfill(run.tags[BACKFILL_ID_TAG]) if BACKFILL_ID_TAG in run.tags else None
-        if BACKFILL_ID_TAG not in run.tags or (backfill and backfill.status is BulkActionStatus.REQUESTED):
+        backfill_id = run.tags.get(BACKFILL_ID_TAG)
+        backfill = instance.get_backfill(backfill_id) if backfill_id else None
+        if backfill_id is None or (backfill and backfill.status is BulkActionStatus.REQUESTED):
             log(f"run {run.run_id} was killed, and not started again: Dagster is told of it once more")
             retries.tell_again(instance, run)
-        elif run.job_name == JOB_NAME and (backfill is None or backfill.status in COMPLETED):
+        elif run.job_name == JOB_NAME and list(run.step_keys_to_execute or ()) != CONFIRMATION:
             forgotten.append(run)
     register(instance, sorted(ids_of({run.tags[PARTITION_TAG] for run in forgotten})))
     return [

@@ -18,7 +18,6 @@ CONFIRM_WAIT = 10.0
 """Seconds that confirmations wait for an enqueue to end; then they come with the next look."""
 POLL_WAIT = 120.0
 """Seconds that a person's look waits for the sensor's to end."""
-STEPS = ("confirm_sip",)
 
 
 def launch_confirmations(
@@ -53,7 +52,7 @@ def launch_confirmations(
                     sorted(fitting),
                     title=f"confirm {len(fitting)} packages",
                     launched_by=launched_by,
-                    steps=[*STEPS],
+                    steps=launch.CONFIRMATION,
                 )
     except locks.LockBusyError:
         return f"{len(object_ids)} confirmations wait: objects are being enqueued"

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from passari_dagster import locks
-from passari_dagster.defs import bulk, failures, launch, polling
+from passari_dagster.defs import bulk, failures, launch
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.run_queue.dagster_internals import RemoteRepositoryOrigin
 from passari_dagster.workflow import audit, requeue
@@ -17,7 +17,7 @@ from passari_dagster.workflow.audit import Actor
 from passari_dagster.workflow.environment import Environment
 from passari_dagster.workflow.requeue import MOST, Kind, Plan, Selection
 
-STEPS = ("download_object", "create_sip", "submit_sip", *polling.STEPS)
+STEPS = ("download_object", "create_sip", "submit_sip", *launch.CONFIRMATION)
 """All of them, by name: so the runs are children of those that failed."""
 
 
@@ -96,7 +96,9 @@ def requeue_failures(
         launched = [name for name in names if instance.get_backfill(name) is not None]
         parts = [
             (name, ids, steps)
-            for name, ids, steps in zip(names, (plan.whole, plan.confirmations), (STEPS, polling.STEPS), strict=True)
+            for name, ids, steps in zip(
+                names, (plan.whole, plan.confirmations), (STEPS, launch.CONFIRMATION), strict=True
+            )
             if ids and name not in launched
         ]
         if dry_run or not parts:

@@ -19,6 +19,7 @@ from passari_dagster.run_queue.dagster_internals import (
     RETRY_NUMBER_TAG,
     RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
     RUN_FAILURE_REASON_TAG,
+    BulkActionStatus,
     DagsterEventType,
     RunFailureReason,
     auto_reexecution_should_retry_run,
@@ -30,6 +31,7 @@ TOLD_AT_MOST = 4
 """Failures of a run that are reported: Dagster may be unable to start it, as when its job is gone, or only its end was
 missing. Then it stays red."""
 AT_ONCE = 500
+CANCELLED = (BulkActionStatus.CANCELING, BulkActionStatus.CANCELED, BulkActionStatus.FAILING)
 # In one statement: after an outage there may be ten thousands of failed runs that are no affair of ours.
 _PASSED_OVER = text(
     """
@@ -44,11 +46,19 @@ _PASSED_OVER = text(
         NOT EXISTS (SELECT FROM run_tags t WHERE t.run_id = killed.run_id AND t.key = :reason AND t.value = :by_an_op)
         OR EXISTS (SELECT FROM run_tags t WHERE t.run_id = killed.run_id AND t.key = :by_run AND t.value = 'true')
     )
-    -- A person, or a sensor, has started it again, or another run of the same partition.
+    -- Nobody wants it any more.
+    AND NOT EXISTS (SELECT FROM bulk_actions b WHERE b.key = killed.backfill_id AND b.status = ANY(:cancelled))
+    -- A person, or a sensor, has started it again; or another run of the same partition, which was not only refused
+    -- because this one was live.
     AND NOT EXISTS (SELECT FROM run_tags t WHERE t.key = :parent AND t.value = killed.run_id)
     AND NOT EXISTS (
         SELECT FROM runs r WHERE r.partition_set = killed.partition_set AND r.partition = killed.partition
-        AND r.id > killed.id AND r.status <> 'CANCELED'
+        AND r.id > killed.id AND (
+            r.status <> 'CANCELED' OR r.create_timestamp > (
+                SELECT min(e.timestamp) FROM event_logs e
+                WHERE e.run_id = killed.run_id AND e.dagster_event_type = :failure
+            )
+        )
     )
     AND (
         SELECT count(*) < :told_at_most AND coalesce(max(e.id), 0) <= :read_to FROM event_logs e
@@ -60,7 +70,8 @@ _PASSED_OVER = text(
 
 
 def passed_over(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.DagsterRun]:
-    """Killed runs that were to be started again, and were not; the oldest first, so many at a time.
+    """Killed runs that were to be started again, and were not; the oldest first, so many at a time. None of a backfill
+    that was cancelled.
 
     Arguments:
         instance: with our storage; of another one nothing is told.
@@ -77,6 +88,7 @@ def passed_over(instance: dg.DagsterInstance, since: datetime) -> Iterator[dg.Da
         "reason": RUN_FAILURE_REASON_TAG,
         "by_an_op": RunFailureReason.STEP_FAILURE.value,
         "by_run": RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+        "cancelled": [status.value for status in CANCELLED],
         "parent": PARENT_RUN_ID_TAG,
         "told_at_most": TOLD_AT_MOST,
         "read_to": read_to,

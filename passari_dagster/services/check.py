@@ -114,9 +114,7 @@ def _checks(settings: Settings, environment: Mapping[str, str]) -> list[Check]:
     if dps.rest is not None:
         checks.insert(5, Check("DPS, REST", lambda: dps_rest(settings), "See [dps.rest] url, username and password."))
     if settings.mail is not None:
-        checks.append(
-            Check("mail", lambda: mail_server(settings), "See [mail] host, port, security, username and password.")
-        )
+        checks.append(Check("mail", lambda: mail_server(settings), "See [mail] in the settings."))
     return checks
 
 
@@ -313,7 +311,7 @@ def _heartbeats(connection: Connection) -> dict[str, float]:
 
 
 def mail_server(settings: Settings) -> str:
-    """The mail server lets us in. Nothing is sent."""
+    """The mail server lets us in, and would take mail for the recipients. Nothing is sent."""
     from passari_dagster import mail
 
     assert settings.mail is not None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 
 from passari_dagster.defs import alerts, build_defs
-from passari_dagster.errors import TransientFailure
-from passari_dagster.run_queue.dagster_internals import latest_check_records
 from passari_dagster.settings import MailSettings, load
 from passari_dagster_tests.conftest import PROJECT
 from passari_dagster_tests.post_office import PostOffice, post_office
@@ -43,7 +42,7 @@ DEFS = dg.Definitions(assets=[shelf], asset_checks=[_check("no_gap"), _check("no
 
 @dataclass
 class Office:
-    """The sensor over a real mail server.
+    """The sensor and its job over a real mail server.
 
     Arguments:
         server: where it sends to.
@@ -64,18 +63,28 @@ class Office:
         job.execute_in_process(instance=self.instance, raise_on_error=False)
 
     def tick(self) -> str:
-        """The sensor's; what it says."""
+        """The sensor's; what it says, or the subject of the letter."""
         settings = MailSettings.model_validate(self.server.settings(**self.others))
-        (sensor,) = alerts.build_sensors(settings)
+        (sensor,), (job,) = alerts.build_sensors(settings), alerts.build_jobs(settings)
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, repository_def=DEFS.get_repository_def()
         )
-        try:
-            said = sensor(context)
-        finally:
-            self.cursor = context.cursor
-        assert isinstance(said, dg.SkipReason)
-        return str(said.skip_message)
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        if not result.run_requests:
+            assert result.skip_reason is not None
+            return str(result.skip_reason.skip_message)
+        self.cursor = result.cursor
+        (request,) = result.run_requests
+        job.execute_in_process(
+            request.run_config, instance=self.instance, tags={"dagster/sensor_name": "alerts"}, raise_on_error=False
+        )
+        return str(request.run_config["ops"]["send"]["config"]["subject"])
+
+    def hours_pass(self, hours: float) -> None:
+        """Since the last letter."""
+        told = alerts.Told.loads(self.cursor)
+        self.cursor = replace(told, at=told.at - hours * 3600).dumps()
 
     def letters(self) -> list[tuple[str, str]]:
         """Subject and text of what came since it was asked last."""
@@ -92,14 +101,14 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 def test_one_letter_when_a_check_goes_wrong_and_one_when_it_is_right_again(office: Office) -> None:
     office.look()
-    assert office.tick() == "0 of 2 checks are not green, and that was told"
+    assert office.tick() == "nothing is new: 0 of 2 checks are not green"
     assert office.letters() == []
 
     office.look(no_gap="3 books are missing")
-    office.tick()
-    office.tick()
+    assert office.tick() == "[passari] 1 check not green (1 new)"
+    assert office.tick() == "nothing is new: 1 of 2 checks are not green"
     ((subject, text),) = office.letters()
-    assert subject == "[passari] 1 check not green"
+    assert subject == "[passari] 1 check not green (1 new)"
     assert text.splitlines() == [
         "Not green any more:",
         "* no_gap (shelf)",
@@ -107,11 +116,14 @@ def test_one_letter_when_a_check_goes_wrong_and_one_when_it_is_right_again(offic
         "  What to do: fetch a book",
     ]
 
+    office.look(no_dust="dusty")
+    office.tick()
+    ((subject, _),) = office.letters()
+    assert subject == "[passari] 1 check not green (1 new, 1 green again)"
     office.look(no_gap="2 books are missing", no_dust="dusty")
     office.tick()
-    ((subject, text),) = office.letters()
-    assert subject == "[passari] 2 checks not green, 1 of them since now"
-    assert text.index("any more:") < text.index("no_dust") < text.index("still:") < text.index("2 books")
+    ((_, text),) = office.letters()
+    assert text.index("any more:") < text.index("no_gap") < text.index("still:") < text.index("no_dust")
 
     office.look()
     office.tick()
@@ -120,14 +132,53 @@ def test_one_letter_when_a_check_goes_wrong_and_one_when_it_is_right_again(offic
     assert text.splitlines() == ["Green again, or gone:", "* no_dust (shelf)", "* no_gap (shelf)"]
 
 
-def test_nothing_is_lost_while_the_mail_server_is_away(office: Office) -> None:
+def test_a_letter_that_could_not_be_sent_is_written_anew_after_an_hour(office: Office) -> None:
     office.look(no_dust="dusty")
-    office.server.refuses = "451 not now"
-    with pytest.raises(TransientFailure, match="not now"):
-        office.tick()
+    office.server.refuses = "550 not you"
+    office.tick()
+    office.look()
+    assert "could not send a mail" in office.tick()
     office.server.refuses = ""
-    assert office.tick() == "sent: [passari] 1 check not green"
-    assert len(office.letters()) == 1
+    office.hours_pass(1)
+    assert office.tick() == "nothing is new: 0 of 2 checks are not green", "it was told to nobody"
+
+    office.look(no_dust="dusty")
+    assert office.tick() == "[passari] 1 check not green (1 new)"
+    office.look()
+    office.server.refuses = "550 not you"
+    office.tick()
+    office.hours_pass(1)
+    office.server.refuses = ""
+    assert office.tick() == "[passari] all checks are green again"
+    assert [subject for subject, _ in office.letters()] == [
+        "[passari] 1 check not green (1 new)",
+        "[passari] all checks are green again",
+    ]
+
+
+def test_one_letter_at_a_time(office: Office) -> None:
+    settings = MailSettings.model_validate(office.server.settings())
+    (job,) = alerts.build_jobs(settings)
+    run = office.instance.create_run_for_job(
+        job,
+        run_config={"ops": {"send": {"config": {"subject": "a subject"}}}},
+        tags={"dagster/sensor_name": "alerts"},
+    )
+    office.look(no_dust="dusty")
+    assert office.tick() == f"run {run.run_id} sends a mail"
+
+
+def test_who_is_refused_alone_is_named(office: Office) -> None:
+    office.server.unknown = "archive@museum.example.org"
+    settings = MailSettings.model_validate(office.server.settings())
+    (job,) = alerts.build_jobs(settings)
+    config = {"ops": {"send": {"config": {"subject": "does it arrive?", "text": "It does."}}}}
+    done = job.execute_in_process(config, instance=office.instance)
+    assert office.letters() == [("does it arrive?", "It does.\n")]
+    (warning,) = [
+        entry.user_message for entry in office.instance.all_logs(done.run_id) if entry.level == logging.WARNING
+    ]
+    assert warning == "archive@museum.example.org was refused, and has no mail: 550 unknown"
 
 
 def test_what_is_not_put_right_is_told_again_after_some_days(office: Office) -> None:
@@ -135,23 +186,35 @@ def test_what_is_not_put_right_is_told_again_after_some_days(office: Office) -> 
     office.look(no_dust="dusty")
     office.tick()
     office.letters()
-    told = alerts.Told.loads(office.cursor)
-    office.cursor = alerts.Told(told.wrong, told.at - timedelta(days=8).total_seconds()).dumps()
+    office.hours_pass(8 * 24)
     office.tick()
-    ((_, text),) = office.letters()
+    ((subject, text),) = office.letters()
+    assert subject == "[passari] 1 check not green"
     assert text.startswith("Not green still:\n* no_dust (shelf)\n  dusty")
     assert text.endswith("All checks: https://passari.example.org/assets\n")
 
 
-def test_a_check_that_breaks_is_told_when_it_should_have_answered(office: Office) -> None:
-    office.look(no_gap="breaks")
+def test_a_check_that_cannot_be_looked_at_is_told_whether_it_is_tried_again_or_not(office: Office) -> None:
+    office.look()
+    for _ in range(2):
+        office.look(no_gap="breaks")
     office.tick()
-    assert office.letters() == [], "it might be at it still"
-    key = dg.AssetCheckKey(dg.AssetKey("shelf"), "no_gap")
-    record = latest_check_records(office.instance, [key])[key]
-    later = alerts.state(record, datetime.now(timezone.utc) + alerts.UNANSWERED)
-    assert later.passed is False
-    assert record.run_id in later.what_to_do
+    ((_, text),) = office.letters()
+    assert "* no_gap (shelf)\n  could not be looked at: the run failed\n  What to do: see run " in text
+
+
+def test_a_check_that_is_being_looked_at_is_as_it_was(office: Office) -> None:
+    office.look(no_gap="3 books are missing")
+    office.tick()
+    job = DEFS.resolve_implicit_global_asset_job_def()
+    run = office.instance.create_run_for_job(job)
+    for check in ("no_gap", "no_dust"):
+        planned = AssetCheckEvaluationPlanned(asset_key=dg.AssetKey("shelf"), check_name=check)
+        event = dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, job.name, event_specific_data=planned
+        )
+        office.instance.report_dagster_event(event, run.run_id)
+    assert office.tick() == "nothing is new: 1 of 2 checks are not green"
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
@@ -160,3 +223,4 @@ def test_nobody_is_written_to_unless_the_settings_say_so(monkeypatch: pytest.Mon
     assert not build_defs(load()).get_repository_def().has_sensor_def("alerts")
     with_mail = build_defs(load(mail=office.server.settings())).get_repository_def()
     assert with_mail.get_sensor_def("alerts").description
+    assert with_mail.get_job("send_mail").description

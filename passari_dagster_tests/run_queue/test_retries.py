@@ -151,10 +151,21 @@ def test_what_was_started_again_or_may_not_be_is_left_alone(site: Site, toys: Gr
     site.submit(gated, **{"dagster/parent_run_id": by_a_person, "dagster/root_run_id": by_a_person})
     page = {"dagster/partition": "4711", "dagster/partition_set": "gated_partition_set"}
     kill(site, **page)
-    launched_again, cancelled = kill(site, **page), kill(site, **page)
-    site.instance.report_run_canceled(site.run(cancelled))
+    site.coordinator.cancel_run(site.submit(gated, **page))
     look(site, toys)
-    assert passed_over(site) == [launched_again], "the latest of its object, and not the one that was cancelled"
+    assert passed_over(site) == [], "a person's last word was a cancel"
+
+
+def test_a_run_that_was_refused_while_it_was_live_does_not_count(site: Site, toys: GrpcServerTarget) -> None:
+    look(site, toys)
+    page = {"dagster/partition": "4711", "dagster/partition_set": "gated_partition_set"}
+    kill(site, **page)
+    killed = site.submit(gated, **page)
+    refused = site.submit(gated, **page)
+    assert site.status(refused) == "CANCELED"
+    site.instance.report_run_failed(site.run(killed), "its process died")
+    look(site, toys)
+    assert passed_over(site) == [killed], "the latest of its object"
 
 
 def test_one_that_ended_well_after_all_is_left_alone(site: Site, toys: GrpcServerTarget) -> None:

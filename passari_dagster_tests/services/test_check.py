@@ -80,11 +80,11 @@ def test_a_mail_server_is_looked_at_where_there_is_one(house: House, empty_datab
     with post_office(tmp_path / "office") as office:
         settings = house.settings(mail=office.settings())
         (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
-        assert (mail.name, mail.good, mail.text) == ("mail", True, "let in by 127.0.0.1, starttls")
+        assert (mail.name, mail.good) == ("mail", True)
     (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
     assert not mail.good
     assert "cannot be reached" in mail.text
-    assert "See [mail] host" in mail.text
+    assert "See [mail]" in mail.text
 
 
 def test_a_database_without_the_schema(house: House, empty_database: str) -> None:
