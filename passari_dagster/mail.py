@@ -78,7 +78,7 @@ def _to_all(server: smtplib.SMTP, settings: MailSettings) -> dict[str, tuple[int
     answers = {address: server.rcpt(address) for address in settings.recipients}
     refused = {address: answer for address, answer in answers.items() if answer[0] not in (250, 251)}
     if len(refused) == len(answers):
-        code, said = next(iter(refused.values()))
+        code, said = min(refused.values())  # one that is refused for now only is reason enough to try again
         raise smtplib.SMTPResponseException(code, said)
     return refused
 

@@ -318,7 +318,8 @@ class HousekeepingSettings(Section):
 
 
 # RFC 5321, section 4.1.2, but for quoted names, which nobody has; and without ESMTP's other letters.
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ADDRESS = re.compile(rf"{_ATOM}(\.{_ATOM})*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 
 def _address(value: str) -> str:

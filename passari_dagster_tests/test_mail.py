@@ -94,6 +94,7 @@ def test_encryption_is_as_the_settings_say(office: PostOffice, tmp_path: Path) -
         ({"password": "sesäm"}, "ASCII"),
         ({"ui_url": "https://me:secret@passari.example.org"}, "without user and password"),
         ({"sender": "Matti <matti@example.org>"}, "a mail address such as"),
+        ({"sender": ".matti@example.org"}, "a mail address such as"),
         ({"recipients": []}, "at least 1"),
         ({"recipients": ["it@example.org\r\nRCPT TO:<all@example.org>"]}, "a mail address such as"),
     ],

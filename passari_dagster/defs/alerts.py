@@ -6,7 +6,7 @@ No `from __future__ import annotations` here: Dagster reads the annotations of c
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,7 +16,9 @@ from pydantic import Field
 from passari_dagster import mail
 from passari_dagster.errors import PermanentFailure
 from passari_dagster.run_queue.dagster_internals import (
+    MAX_RETRIES_TAG,
     PRIORITY_TAG,
+    RUN_KEY_TAG,
     SENSOR_NAME_TAG,
     UNFINISHED,
     CheckRecord,
@@ -31,8 +33,8 @@ AGAIN = timedelta(hours=1)
 LONGEST = 2000
 """Characters of a check's words in a mail."""
 RETRIES = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-BEFORE_OTHERS = {PRIORITY_TAG: "10"}
-"""Ten thousand objects may be queued."""
+TAGS = {PRIORITY_TAG: "10", MAX_RETRIES_TAG: "0"}
+"""Before ten thousand objects that may be queued; and not started again when it was killed: the sensor writes anew."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ class Told:
 
     Arguments:
         wrong: names of the checks that were not green then.
-        before: and in the letter before, which counts if this one could not be sent.
-        at: seconds since 1970.
+        at: when, in seconds since 1970.
+        before: the same of the letter before, which counts if this one could not be sent.
+        before_at: when that was.
     """
 
     wrong: frozenset[str] = frozenset()
-    before: frozenset[str] = frozenset()
     at: float = 0.0
+    before: frozenset[str] = frozenset()
+    before_at: float = 0.0
 
     @classmethod
     def loads(cls, cursor: str | None) -> "Told":
@@ -70,11 +74,20 @@ class Told:
         if not cursor:
             return cls()
         stored = json.loads(cursor)
-        return cls(frozenset(stored["wrong"]), frozenset(stored["before"]), stored["at"])
+        return cls(frozenset(stored["wrong"]), stored["at"], frozenset(stored["before"]), stored["before_at"])
 
     def dumps(self) -> str:
         """For the cursor."""
-        return json.dumps({"wrong": sorted(self.wrong), "before": sorted(self.before), "at": self.at})
+        return json.dumps({**asdict(self), "wrong": sorted(self.wrong), "before": sorted(self.before)})
+
+    @property
+    def key(self) -> str:
+        """Of the letter's run."""
+        return f"{self.at:.3f}"
+
+    def withdrawn(self) -> "Told":
+        """The letter was not sent."""
+        return Told(self.before, self.before_at, self.before, self.before_at)
 
 
 class LetterConfig(dg.Config):
@@ -105,7 +118,7 @@ def build_jobs(settings: MailSettings | None) -> list[dg.JobDefinition]:
 
     @dg.job(
         name=JOB,
-        tags=BEFORE_OTHERS,
+        tags=TAGS,
         description="Sends a mail to the recipients of [mail]. The sensor alerts launches it; launched by hand, it "
         "shows whether mail arrives.",
     )
@@ -132,30 +145,31 @@ def build_sensors(settings: MailSettings | None) -> list[dg.SensorDefinition]:
         assert context.repository_def is not None
         now = datetime.now(timezone.utc)
         told = Told.loads(context.cursor)
-        last = _last_letter(context.instance)
-        if last is not None and last.status in UNFINISHED:
-            return dg.SensorResult(skip_reason=f"run {last.run_id} sends a mail")
-        if last is not None and last.status is not dg.DagsterRunStatus.SUCCESS:
-            if now.timestamp() - told.at < AGAIN.total_seconds():
-                return dg.SensorResult(
-                    skip_reason=f"run {last.run_id} could not send a mail: see there. Soon once more"
-                )
-            told = Told(told.before, told.before)
+        record = _letter_of(context.instance, told)
+        if record is not None and record.dagster_run.status in UNFINISHED:
+            return dg.SensorResult(skip_reason=f"run {record.dagster_run.run_id} sends a mail")
+        if record is not None and record.dagster_run.status is not dg.DagsterRunStatus.SUCCESS:
+            if now.timestamp() - (record.end_time or told.at) < AGAIN.total_seconds():
+                return dg.SensorResult(skip_reason=f"run {record.dagster_run.run_id} could not send a mail: see there")
+            told = told.withdrawn()
         states = read(context.instance, context.repository_def)
         wrong = wrong_now(states, told)
         written = letter(states, wrong, told, settings, now)
         if written is None:
-            return dg.SensorResult(skip_reason=f"nothing is new: {len(wrong)} of {len(states)} checks are not green")
+            news = f"nothing is new: {len(wrong)} of {len(states)} checks are not green"
+            return dg.SensorResult(skip_reason=news, cursor=told.dumps())
+        new = Told(wrong, now.timestamp(), told.wrong, told.at)
         config: dict[str, Any] = {"ops": {"send": {"config": {"subject": written[0], "text": written[1]}}}}
-        cursor = Told(wrong, told.wrong, now.timestamp()).dumps()
-        return dg.SensorResult([dg.RunRequest(run_key=cursor, run_config=config)], cursor=cursor)
+        return dg.SensorResult([dg.RunRequest(run_key=new.key, run_config=config)], cursor=new.dumps())
 
     return [alerts]
 
 
-def _last_letter(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
-    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, tags={SENSOR_NAME_TAG: SENSOR}), limit=1)
-    return runs[0] if runs else None
+def _letter_of(instance: dg.DagsterInstance, told: Told) -> dg.RunRecord | None:
+    """The run that sends, or sent, what was told last; also one that a person has started again."""
+    tags = {SENSOR_NAME_TAG: SENSOR, RUN_KEY_TAG: told.key}
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB, tags=tags), limit=1)
+    return records[0] if records else None
 
 
 def read(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> dict[str, State]:

@@ -311,6 +311,8 @@ def start_again_passed_over(
         if backfill_id is None or (backfill and backfill.status is BulkActionStatus.REQUESTED):
             log(f"run {run.run_id} was killed, and not started again: Dagster is told of it once more")
             retries.tell_again(instance, run)
+        elif backfill and backfill.status in retries.CANCELLED:
+            continue  # it was, just now
         elif run.job_name == JOB_NAME and list(run.step_keys_to_execute or ()) != CONFIRMATION:
             forgotten.append(run)
     register(instance, sorted(ids_of({run.tags[PARTITION_TAG] for run in forgotten})))

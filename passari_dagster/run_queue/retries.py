@@ -48,16 +48,17 @@ _PASSED_OVER = text(
     )
     -- Nobody wants it any more.
     AND NOT EXISTS (SELECT FROM bulk_actions b WHERE b.key = killed.backfill_id AND b.status = ANY(:cancelled))
-    -- A person, or a sensor, has started it again; or another run of the same partition, which was not only refused
-    -- because this one was live.
-    AND NOT EXISTS (SELECT FROM run_tags t WHERE t.key = :parent AND t.value = killed.run_id)
+    -- A person, or a sensor, has started it again; or another run of the same partition. One that was cancelled counts
+    -- if it was after the failure: before, it was only refused.
     AND NOT EXISTS (
-        SELECT FROM runs r WHERE r.partition_set = killed.partition_set AND r.partition = killed.partition
-        AND r.id > killed.id AND (
-            r.status <> 'CANCELED' OR r.create_timestamp > (
-                SELECT min(e.timestamp) FROM event_logs e
-                WHERE e.run_id = killed.run_id AND e.dagster_event_type = :failure
-            )
+        SELECT FROM (
+            SELECT t.run_id FROM run_tags t WHERE t.key = :parent AND t.value = killed.run_id
+            UNION ALL SELECT r.run_id FROM runs r
+            WHERE r.partition_set = killed.partition_set AND r.partition = killed.partition AND r.id > killed.id
+        ) later JOIN runs r USING (run_id)
+        WHERE r.status <> 'CANCELED' OR r.create_timestamp > (
+            SELECT min(e.timestamp) FROM event_logs e
+            WHERE e.run_id = killed.run_id AND e.dagster_event_type = :failure
         )
     )
     AND (

@@ -161,8 +161,8 @@ def test_a_run_that_was_refused_while_it_was_live_does_not_count(site: Site, toy
     page = {"dagster/partition": "4711", "dagster/partition_set": "gated_partition_set"}
     kill(site, **page)
     killed = site.submit(gated, **page)
-    refused = site.submit(gated, **page)
-    assert site.status(refused) == "CANCELED"
+    for family in ({}, {"dagster/parent_run_id": killed, "dagster/root_run_id": killed}):
+        assert site.status(site.submit(gated, **page, **family)) == "CANCELED"
     site.instance.report_run_failed(site.run(killed), "its process died")
     look(site, toys)
     assert passed_over(site) == [killed], "the latest of its object"
