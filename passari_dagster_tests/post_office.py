@@ -14,6 +14,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from passari_dagster.services.system import free_port
+from passari_dagster.settings import MailSettings
 from passari_dagster.simulation import dps_tls
 
 USERNAME, PASSWORD = "passari", "open sesame"
@@ -37,7 +38,11 @@ class PostOffice:
     refuses: str = ""
     unknown: str = ""
 
-    def settings(self, **others: object) -> dict[str, object]:
+    def settings(self, **others: object) -> MailSettings:
+        """The settings of those who send by it."""
+        return MailSettings.model_validate(self.section(**others))
+
+    def section(self, **others: object) -> dict[str, object]:
         """A [mail] section for it."""
         return {
             "host": "127.0.0.1",

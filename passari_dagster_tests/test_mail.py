@@ -21,12 +21,8 @@ def office(tmp_path: Path) -> Iterator[PostOffice]:
         yield office
 
 
-def settings(office: PostOffice, **others: object) -> MailSettings:
-    return MailSettings.model_validate(office.settings(**others))
-
-
 def test_a_message_reaches_all_recipients(office: PostOffice) -> None:
-    mail.send(settings(office), "2 checks are not green", "Tämä on hätä.\nWhat to do: …\n")
+    mail.send(office.settings(), "2 checks are not green", "Tämä on hätä.\nWhat to do: …\n")
     (message,) = office.messages
     assert message["Subject"] == "2 checks are not green"
     assert message["From"] == "passari@museum.example.org"
@@ -38,15 +34,15 @@ def test_a_message_reaches_all_recipients(office: PostOffice) -> None:
 
 def test_a_look_sends_nothing_and_names_who_would_be_refused(office: PostOffice) -> None:
     everybody = "127.0.0.1 takes mail for it@museum.example.org, archive@museum.example.org (starttls)"
-    assert mail.check(settings(office)) == everybody
+    assert mail.check(office.settings()) == everybody
     office.unknown = "archive@museum.example.org"
     with pytest.raises(PermanentFailure, match=r"archive@museum\.example\.org: unknown"):
-        mail.check(settings(office))
+        mail.check(office.settings())
     assert office.messages == []
 
 
 def test_lines_may_begin_with_a_dot_and_have_any_letter(office: PostOffice) -> None:
-    mail.send(settings(office), "Äijä", ".\n..\n\udcff\n" + "x" * 3000 + "\n")
+    mail.send(office.settings(), "Äijä", ".\n..\n\udcff\n" + "x" * 3000 + "\n")
     (message,) = office.messages
     assert message["Subject"] == "Äijä"
     assert message.get_content().splitlines() == [".", "..", "?", "x" * 3000]
@@ -54,12 +50,12 @@ def test_lines_may_begin_with_a_dot_and_have_any_letter(office: PostOffice) -> N
 
 def test_a_server_with_a_certificate_that_nobody_knows_gets_no_password(office: PostOffice) -> None:
     with pytest.raises(PermanentFailure, match=r"is not to be trusted.*ca_file"):
-        mail.check(settings(office, ca_file=None))
+        mail.check(office.settings(ca_file=None))
 
 
 def test_a_wrong_password_is_told_and_not_shown(office: PostOffice) -> None:
     with pytest.raises(PermanentFailure, match=r"does not let passari in \(535\)") as error:
-        mail.check(settings(office, password="let me in"))
+        mail.check(office.settings(password="let me in"))
     assert "let me in" not in str(error.value)
 
 
@@ -67,22 +63,22 @@ def test_a_wrong_password_is_told_and_not_shown(office: PostOffice) -> None:
 def test_a_refusal_is_for_now_or_for_good(office: PostOffice, refuses: str, kind: type[Exception]) -> None:
     office.refuses = refuses
     with pytest.raises(kind, match=f"says {refuses}"):
-        mail.send(settings(office), "a subject", "a text")
+        mail.send(office.settings(), "a subject", "a text")
 
 
 def test_a_server_that_is_away_may_be_back_soon(tmp_path: Path) -> None:
     with post_office(tmp_path) as closed:
         pass
     with pytest.raises(TransientFailure, match=rf"127\.0\.0\.1:{closed.port} cannot be reached"):
-        mail.check(settings(closed))
+        mail.check(closed.settings())
 
 
 def test_encryption_is_as_the_settings_say(office: PostOffice, tmp_path: Path) -> None:
     with post_office(tmp_path, encrypted=True) as encrypted:
-        mail.send(settings(encrypted, security="tls"), "a subject", "a text")
+        mail.send(encrypted.settings(security="tls"), "a subject", "a text")
         assert len(encrypted.messages) == 1
     with pytest.raises(PermanentFailure, match=r"See \[mail\] security"):
-        mail.check(settings(office, security="tls"))
+        mail.check(office.settings(security="tls"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +96,7 @@ def test_encryption_is_as_the_settings_say(office: PostOffice, tmp_path: Path) -
     ],
 )
 def test_settings_that_cannot_work_are_refused(office: PostOffice, wrong: dict[str, object], said: str) -> None:
-    values = {name: value for name, value in office.settings(**wrong).items() if value is not None}
+    values = {name: value for name, value in office.section(**wrong).items() if value is not None}
     with pytest.raises(SettingsError, match=said) as error:
         load(mail=values)
     assert "secret" not in str(error.value)
@@ -109,7 +105,7 @@ def test_settings_that_cannot_work_are_refused(office: PostOffice, wrong: dict[s
 
 def test_a_ca_file_that_is_not_there_is_named(office: PostOffice, tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"ca_file, .*no-ca\.pem"):
-        mail.check(settings(office, ca_file=tmp_path / "no-ca.pem"))
+        mail.check(office.settings(ca_file=tmp_path / "no-ca.pem"))
 
 
 @pytest.mark.parametrize("bye", [b"500 what?\r\n", b""])
@@ -148,5 +144,5 @@ def _serve(server: socket.socket, bye: bytes) -> None:
 
 def test_a_subject_of_two_lines_is_no_other_header(office: PostOffice) -> None:
     with pytest.raises(ValueError, match="linefeed"):
-        mail.send(settings(office), "a subject\nBcc: all@example.org", "a text")
+        mail.send(office.settings(), "a subject\nBcc: all@example.org", "a text")
     assert office.messages == []

@@ -26,22 +26,22 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostOffice]:
+    """Where the system's letters go."""
     with post_office(tmp_path_factory.mktemp("office")) as office:
-        OFFICE.append(office)
-        values = {f"PASSARI_MAIL__{name.upper()}": value for name, value in office.settings().items()}
-        variables = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-        with running_system(tmp_path_factory.mktemp("overview"), 40, variables) as running:
-            yield running
+        yield office
 
 
-OFFICE: list[PostOffice] = []
-"""Where the system's letters go."""
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory, office: PostOffice) -> Iterator[Running]:
+    values = {f"PASSARI_MAIL__{name.upper()}": value for name, value in office.section().items()}
+    variables = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    with running_system(tmp_path_factory.mktemp("overview"), 40, variables) as running:
+        yield running
 
 
-def letter(system: Running, subject: str) -> str:
+def letter(system: Running, office: PostOffice, subject: str) -> str:
     """Text of a letter with a subject."""
-    (office,) = OFFICE
 
     def came() -> EmailMessage | None:
         return next((message for message in office.messages if subject in message["Subject"]), None)
@@ -124,7 +124,7 @@ def test_all_is_well_after_the_syncs(system: Running) -> None:
         assert system.wait(lambda asset=asset: freshness(system, asset) == "HEALTHY", f"{asset} to be fresh", 90)  # type: ignore[misc]
 
 
-def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Path) -> None:
+def test_what_went_wrong_is_counted_listed_and_red(system: Running, office: PostOffice, tmp_path: Path) -> None:
     made = make_trouble(system)
     permanent, spent, unforeseen = made.permanent, made.spent, made.unforeseen
     assert {name: outcomes(system, getattr(made, name)) for name in OUTCOMES} == OUTCOMES
@@ -179,6 +179,6 @@ def test_what_went_wrong_is_counted_listed_and_red(system: Running, tmp_path: Pa
     assert checked(system, "workflow_overview", "no_objects_left_failed")["success"]
 
     # It came meanwhile.
-    written = letter(system, "5 checks not green")
+    written = letter(system, office, "5 checks not green")
     assert "* no_rejections_unhandled (workflow_overview)\n  1 objects are rejected\n  What to do: read the" in written
     assert "* not_late (metadata_hashes)\n  last done" in written

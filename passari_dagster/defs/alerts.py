@@ -14,7 +14,7 @@ import dagster as dg
 from pydantic import Field
 
 from passari_dagster import mail
-from passari_dagster.errors import PermanentFailure
+from passari_dagster.defs import bulk
 from passari_dagster.run_queue.dagster_internals import (
     MAX_RETRIES_TAG,
     PRIORITY_TAG,
@@ -107,9 +107,8 @@ def build_jobs(settings: MailSettings | None) -> list[dg.JobDefinition]:
     def send(context: dg.OpExecutionContext, config: LetterConfig) -> None:
         """Send a mail to all recipients of [mail]."""
         try:
-            refused = mail.send(settings, config.subject, config.text)
-        except PermanentFailure as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            with bulk.told_once():
+                refused = mail.send(settings, config.subject, config.text)
         except dg.DagsterExecutionInterruptedError as error:
             # Somebody cancels the run: the retry policy would have the op begin again all the same.
             raise dg.Failure("cancelled", allow_retries=False) from error

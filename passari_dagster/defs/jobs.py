@@ -11,7 +11,12 @@ from passari_dagster.defs import assets, bulk, launch, outcomes
 from passari_dagster.defs.actors import actor_of
 from passari_dagster.defs.partitions import museum_objects, object_id_of
 from passari_dagster.errors import PermanentFailure
-from passari_dagster.run_queue.dagster_internals import UnresolvedAssetJobDefinition
+from passari_dagster.run_queue.dagster_internals import (
+    PARENT_RUN_ID_TAG,
+    PARTITION_SET_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
+    UnresolvedAssetJobDefinition,
+)
 from passari_dagster.settings import Settings
 from passari_dagster.workflow import explain as use_case
 from passari_dagster.workflow import preserve
@@ -21,9 +26,8 @@ from passari_dagster.workflow.preserve import Outcome, StepResult
 
 FROZEN_OUTPUT = "frozen"
 """Output of an op that may freeze its object: no op waits for it, it shows reason and detail on the run's page."""
-RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
+RETRY_RUN_TAG = RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 """With "true", a run that failed in an op is started again by Dagster, as killed ones are; see dagster.yaml."""
-PARENT_TAG = "dagster/parent_run_id"
 REFUSALS_LOGGED = 20
 TOLD_AS_WARNINGS = (Outcome.FROZEN, Outcome.SKIPPED, Outcome.REJECTED)
 
@@ -65,7 +69,7 @@ def _forget_the_parents_end(context: dg.OpExecutionContext) -> None:
     has an outcome of its own.
     """
     tags = context.run.tags
-    if PARENT_TAG not in tags:
+    if PARENT_RUN_ID_TAG not in tags:
         return
     forgotten = dict(outcomes.without_the_parents(tags))
     if tags.get(RETRY_RUN_TAG) == "true":
@@ -94,9 +98,9 @@ def _op(
         pool=name,
     )
     def perform(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
-        if first and launch.PARTITION_SET_TAG not in context.run.tags:
+        if first and PARTITION_SET_TAG not in context.run.tags:
             # A run launched by hand: with this tag it is found as the parent of its object's confirmation.
-            context.instance.add_run_tags(context.run_id, {launch.PARTITION_SET_TAG: launch.PARTITION_SET})
+            context.instance.add_run_tags(context.run_id, {PARTITION_SET_TAG: launch.PARTITION_SET})
         _forget_the_parents_end(context)
         yield from _perform(context, step, retry_policy.max_retries)
 

@@ -27,6 +27,7 @@ from passari_dagster.run_queue.dagster_internals import (
     AUTO_RETRY_RUN_ID_TAG,
     BACKFILL_ID_TAG,
     PARENT_RUN_ID_TAG,
+    PARTITION_SET_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     SENSOR_NAME_TAG,
@@ -47,7 +48,6 @@ from passari_dagster.workflow.environment import Environment
 
 JOB_NAME = outcomes.JOB_NAME
 PARTITION_SET = partition_set_snap_name_for_job_name(JOB_NAME)
-PARTITION_SET_TAG = "dagster/partition_set"
 PARTITIONS_NAME = str(museum_objects.name)
 WAITING = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
 CONFIRMATION = ["confirm_sip"]

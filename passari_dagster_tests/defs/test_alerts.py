@@ -13,7 +13,7 @@ import pytest
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 
 from passari_dagster.defs import alerts, build_defs
-from passari_dagster.settings import MailSettings, load
+from passari_dagster.settings import load
 from passari_dagster_tests.conftest import PROJECT
 from passari_dagster_tests.post_office import PostOffice, post_office
 
@@ -67,6 +67,12 @@ class Office:
     cursor: str | None = None
     others: dict[str, object] = field(default_factory=dict)
 
+    @property
+    def job(self) -> dg.JobDefinition:
+        """Sends a letter."""
+        (job,) = alerts.build_jobs(self.server.settings(**self.others))
+        return job
+
     def look(self, **bad: str) -> None:
         """The checks are looked at; some are bad."""
         BAD.clear()
@@ -76,8 +82,7 @@ class Office:
 
     def tick(self) -> str:
         """The sensor's; what it says, or the subject of the letter."""
-        settings = MailSettings.model_validate(self.server.settings(**self.others))
-        (sensor,), (job,) = alerts.build_sensors(settings), alerts.build_jobs(settings)
+        (sensor,) = alerts.build_sensors(self.server.settings(**self.others))
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, repository_def=DEFS.get_repository_def()
         )
@@ -88,7 +93,7 @@ class Office:
             assert result.skip_reason is not None
             return str(result.skip_reason.skip_message)
         (request,) = result.run_requests
-        job.execute_in_process(
+        self.job.execute_in_process(
             request.run_config,
             instance=self.instance,
             tags={"dagster/sensor_name": "alerts", "dagster/run_key": str(request.run_key)},
@@ -194,7 +199,7 @@ def test_one_letter_at_a_time(office: Office) -> None:
     told = alerts.Told.loads(office.cursor)
     (record,) = office.instance.get_run_records(dg.RunsFilter(job_name="send_mail"))
     again = office.instance.create_run_for_job(
-        alerts.build_jobs(MailSettings.model_validate(office.server.settings()))[0],
+        office.job,
         run_config=record.dagster_run.run_config,
         tags={"dagster/sensor_name": "alerts", "dagster/run_key": told.key},
     )
@@ -211,7 +216,7 @@ def test_a_letter_of_another_day_that_is_sent_again_says_nothing_of_this_one(off
     office.tick()
     office.server.refuses = ""
     office.instance.create_run_for_job(
-        alerts.build_jobs(MailSettings.model_validate(office.server.settings()))[0],
+        office.job,
         run_config=old.dagster_run.run_config,
         tags=old.dagster_run.tags,
         status=dg.DagsterRunStatus.SUCCESS,
@@ -222,10 +227,8 @@ def test_a_letter_of_another_day_that_is_sent_again_says_nothing_of_this_one(off
 
 def test_who_is_refused_alone_is_named(office: Office) -> None:
     office.server.unknown = "archive@museum.example.org"
-    settings = MailSettings.model_validate(office.server.settings())
-    (job,) = alerts.build_jobs(settings)
     config = {"ops": {"send": {"config": {"subject": "does it arrive?", "text": "It does."}}}}
-    done = job.execute_in_process(config, instance=office.instance)
+    done = office.job.execute_in_process(config, instance=office.instance)
     assert office.letters() == [("does it arrive?", "It does.\n")]
     (warning,) = [
         entry.user_message for entry in office.instance.all_logs(done.run_id) if entry.level == logging.WARNING
@@ -273,6 +276,6 @@ def test_a_check_that_is_being_looked_at_is_as_it_was(office: Office) -> None:
 def test_nobody_is_written_to_unless_the_settings_say_so(monkeypatch: pytest.MonkeyPatch, office: Office) -> None:
     monkeypatch.setenv("PASSARI_CONFIG", str(PROJECT / "passari.toml.example"))
     assert not build_defs(load()).get_repository_def().has_sensor_def("alerts")
-    with_mail = build_defs(load(mail=office.server.settings())).get_repository_def()
+    with_mail = build_defs(load(mail=office.server.section())).get_repository_def()
     assert with_mail.get_sensor_def("alerts").description
     assert with_mail.get_job("send_mail").description

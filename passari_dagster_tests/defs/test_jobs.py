@@ -133,7 +133,7 @@ def test_the_first_run_is_green_and_leaves_the_confirmation_to_a_later_one(bench
         "submit_sip": "done",
         "confirm_sip": "skipped",
     }
-    assert bench.tags(result)[launch.PARTITION_SET_TAG] == launch.PARTITION_SET
+    assert bench.tags(result)["dagster/partition_set"] == launch.PARTITION_SET
     assert bench.tags(result)["passari/outcome"] == "waiting"
     assert bench.toolkit.calls == ["download", "package", "submit"]
     again = bench.run(OBJECT)
@@ -222,11 +222,11 @@ def test_a_run_that_is_started_again_does_not_keep_its_parents_outcome(bench: Be
     with bench.env.transaction() as session:
         session.get_one(MuseumObject, OBJECT).frozen = False
     # As the UI's Re-execute does it: with the parent's tags.
-    again = bench.run(OBJECT, tags={**bench.tags(frozen), jobs.PARENT_TAG: frozen.run_id})
+    again = bench.run(OBJECT, tags={**bench.tags(frozen), "dagster/parent_run_id": frozen.run_id})
     assert again.success
     assert (bench.tags(again)["passari/outcome"], bench.tags(again)["passari/reason"]) == ("waiting", "")
     bench.toolkit.failures["package"] = [dg.DagsterExecutionInterruptedError()]
-    cancelled = bench.run(OBJECT + 1, tags={**bench.tags(frozen), jobs.PARENT_TAG: frozen.run_id})
+    cancelled = bench.run(OBJECT + 1, tags={**bench.tags(frozen), "dagster/parent_run_id": frozen.run_id})
     assert bench.tags(cancelled)["passari/outcome"] == "unfinished"
 
 
@@ -313,7 +313,7 @@ def test_a_run_that_lost_its_lock_is_not_retried_in_itself_but_started_again(
         assert not package.packaged, "nothing was recorded without the lock"
 
         # As Dagster starts a run again: with its parent's tags, and names of the family.
-        family = {jobs.PARENT_TAG: lost.run_id, "dagster/root_run_id": lost.run_id}
+        family = {"dagster/parent_run_id": lost.run_id, "dagster/root_run_id": lost.run_id}
         toolkit.loses = False
         toolkit.failures["package"] = [TransientFailure("the network storage is away")] * 3
         child = bench.run(OBJECT, tags={**family, jobs.RETRY_RUN_TAG: "true"})

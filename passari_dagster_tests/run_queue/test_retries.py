@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -16,7 +17,10 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.auto_run_reexecution.event_log_consumer import EventLogConsumerDaemon
 
 from passari_dagster.run_queue import retries
+from passari_dagster.services import supervisor
+from passari_dagster.services.supervisor import Service
 from passari_dagster.services.system import HOST, free_port, is_open
+from passari_dagster_tests.conftest import PROJECT
 from passari_dagster_tests.run_queue import toy_runs
 from passari_dagster_tests.run_queue.site import Site
 from passari_dagster_tests.run_queue.toy_runs import gated
@@ -35,17 +39,24 @@ def toys() -> GrpcServerTarget:
 
 
 @contextlib.contextmanager
-def code_server(target: GrpcServerTarget) -> Iterator[None]:
+def code_server(target: GrpcServerTarget, logs: Path) -> Iterator[None]:
+    port = target.port
+    assert port is not None
     argv = [sys.executable, "-m", "dagster", "api", "grpc", "-m", toy_runs.__name__, "--location-name", "toys"]
-    with subprocess.Popen([*argv, "--host", HOST, "--port", str(target.port)]) as process:
-        assert target.port is not None
-        while not is_open(target.port):
-            assert process.poll() is None
-            time.sleep(0.1)
-        try:
-            yield
-        finally:
-            process.terminate()
+    child = supervisor.start(
+        Service(
+            name="code-server",
+            argv=[*argv, "--host", HOST, "--port", str(port)],
+            env=os.environ,
+            cwd=PROJECT,
+            ready=lambda: is_open(port),
+        ),
+        logs,
+    )
+    try:
+        yield
+    finally:
+        child.stop()
 
 
 def look(site: Site, target: GrpcServerTarget) -> None:
@@ -79,7 +90,7 @@ def test_runs_that_died_in_a_power_cut_are_started_again_though_the_code_server_
     assert passed_over(site) == [run_id]
     retries.tell_again(site.instance, site.run(run_id))
     assert passed_over(site) == [], "once is enough until they have looked"
-    with code_server(toys):
+    with code_server(toys, site.directory):
         look(site, toys)
         (child,) = [run for run in site.instance.get_runs() if run.parent_run_id == run_id]
         assert child.status is dg.DagsterRunStatus.QUEUED

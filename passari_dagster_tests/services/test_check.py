@@ -78,7 +78,7 @@ def test_nothing_is_wrong_in_good_order(house: House, empty_database: str) -> No
 
 def test_a_mail_server_is_looked_at_where_there_is_one(house: House, empty_database: str, tmp_path: Path) -> None:
     with post_office(tmp_path / "office") as office:
-        settings = house.settings(mail=office.settings())
+        settings = house.settings(mail=office.section())
         (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
         assert (mail.name, mail.good) == ("mail", True)
     (*_, mail) = check.run(settings, {"DAGSTER_PG_URL": empty_database})
